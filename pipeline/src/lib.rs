@@ -1,0 +1,8 @@
+//! How decisions are run: the log, the engine, pipeline specs, and the `semel` command.
+//!
+//! Lives here: the engine (tasks, commits, state, timers, effects), the log and its three
+//! implementations, the spec file, the command line. May not live here: decisions about records
+//! (`operators/`), conversations with databases and chains (`connectors/`), data types that flow
+//! (`schemas/`).
+
+pub mod log;

@@ -1,0 +1,76 @@
+//! Record headers: the names Semel uses, and an ordered list of name–value pairs.
+//!
+//! Header names are lower case. A name may stand more than once on foreign records; the last one
+//! counts, as in Kafka's `Headers.lastHeader`.
+
+/// Derived from where a record came from: the same after every retry.
+pub const ID: &str = "semel-id";
+/// The record's type name in the catalog, for example `claim`.
+pub const TYPE: &str = "semel-type";
+/// The type's version, `major.minor`. Missing means `1.0`.
+pub const VERSION: &str = "semel-version";
+/// The `semel-id` of the record that caused this one.
+pub const CAUSE: &str = "semel-cause";
+/// W3C trace context.
+pub const TRACEPARENT: &str = "traceparent";
+/// `topic/partition/offset` of a record that was forwarded to its right partition, or of the
+/// record in a dead letter.
+pub const ORIGIN: &str = "semel-origin";
+/// Dead letters: the fault's code, for example `SEM-0001`.
+pub const FAULT: &str = "semel-fault";
+/// Dead letters: the fault's sentence.
+pub const FAULT_TEXT: &str = "semel-fault-text";
+/// Dead letters: the stage that refused the record.
+pub const STAGE: &str = "semel-stage";
+
+/// An ordered list of headers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Headers(Vec<(String, Vec<u8>)>);
+
+impl Headers {
+    /// No headers.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Appends a header, as it came.
+    pub fn push(&mut self, name: impl Into<String>, value: impl Into<Vec<u8>>) {
+        self.0.push((name.into(), value.into()));
+    }
+
+    /// Sets a header: earlier ones of the same name are removed.
+    pub fn set(&mut self, name: &str, value: impl Into<Vec<u8>>) {
+        self.0.retain(|(n, _)| n != name);
+        self.push(name, value);
+    }
+
+    /// The last value of `name`.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.0.iter().rev().find(|(n, _)| n == name).map(|(_, v)| v.as_slice())
+    }
+
+    /// The last value of `name`, if it is UTF-8.
+    #[must_use]
+    pub fn get_str(&self, name: &str) -> Option<&str> {
+        self.get(name).and_then(|v| std::str::from_utf8(v).ok())
+    }
+
+    /// All headers in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.0.iter().map(|(n, v)| (n.as_str(), v.as_slice()))
+    }
+
+    /// Bytes of all names and values.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.0.iter().map(|(n, v)| n.len() + v.len()).sum()
+    }
+}
+
+impl FromIterator<(String, Vec<u8>)> for Headers {
+    fn from_iter<I: IntoIterator<Item = (String, Vec<u8>)>>(iter: I) -> Self {
+        Self(iter.into_iter().collect())
+    }
+}

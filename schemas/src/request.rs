@@ -1,0 +1,42 @@
+//! Commands: what a person or another program asks of a running pipeline. A command is a record in
+//! the input topic of the stage that owns its keys.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::time::Epoch;
+
+/// Type name of [`Publish`].
+pub const PUBLISH: &str = "semel.publish";
+/// Type name of [`Quarantine`].
+pub const QUARANTINE: &str = "semel.quarantine";
+
+/// Releases a root that waits at `ready_for_settlement` (AUTO_PUBLISH=false). Keyed by channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Publish {
+    /// Channel.
+    pub channel: String,
+    /// Epoch.
+    pub epoch: Epoch,
+    /// Who asked.
+    pub by: String,
+}
+
+/// What to do with a quarantined key. The record's key is the quarantined key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Quarantine {
+    /// What to do.
+    pub action: QuarantineAction,
+    /// Who asked.
+    pub by: String,
+}
+
+/// What to do with a quarantined key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum QuarantineAction {
+    /// Take the record at fault again, then what waits behind it, in order.
+    Replay,
+    /// Leave the record at fault out, then take what waits behind it, in order.
+    Drop,
+}
