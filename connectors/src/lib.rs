@@ -7,3 +7,4 @@
 pub mod perform;
 pub mod signer;
 pub mod sink;
+pub mod solana;
