@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Checkpoint, StoreError, TaskStore, check_keys};
+use super::{Checkpoint, Pairs, StoreError, TaskStore, check_keys};
 
 /// A task's state in memory.
 #[derive(Clone, Debug, Default)]
@@ -25,12 +25,7 @@ impl TaskStore for MemStore {
         Ok(self.values.get(key).cloned())
     }
 
-    fn scan(
-        &self,
-        prefix: &[u8],
-        from: &[u8],
-        limit: usize,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    fn scan(&self, prefix: &[u8], from: &[u8], limit: usize) -> Result<Pairs, StoreError> {
         let start = prefix.max(from).to_vec();
         Ok(self
             .values

@@ -30,6 +30,9 @@ pub use self::{
 /// 16 bits, and puts the task's name before the key).
 pub const KEY_MAX: usize = 60_000;
 
+/// Keys with their values, in the order of the keys.
+pub type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// The committed state of one task: a changelog's content up to an offset.
 ///
 /// Owned by one lane thread; nobody else writes to it. Keys are opaque bytes in lexicographic
@@ -46,12 +49,7 @@ pub trait TaskStore: Send {
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot be read.
-    fn scan(
-        &self,
-        prefix: &[u8],
-        from: &[u8],
-        limit: usize,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError>;
+    fn scan(&self, prefix: &[u8], from: &[u8], limit: usize) -> Result<Pairs, StoreError>;
 
     /// Takes over what a commit made true: values (`None` removes the key) and the checkpoint, in
     /// one write.

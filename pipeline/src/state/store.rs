@@ -18,7 +18,7 @@ use std::{
 
 use fjall::{Keyspace, PersistMode};
 
-use super::{Checkpoint, StoreError, TaskStore, check_keys};
+use super::{Checkpoint, Pairs, StoreError, TaskStore, check_keys};
 use crate::folder::{DataFolder, FolderError};
 
 /// Name of the keyspace.
@@ -183,12 +183,7 @@ impl TaskStore for LocalTaskStore {
         Ok(found.map(|value| value.to_vec()))
     }
 
-    fn scan(
-        &self,
-        prefix: &[u8],
-        from: &[u8],
-        limit: usize,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    fn scan(&self, prefix: &[u8], from: &[u8], limit: usize) -> Result<Pairs, StoreError> {
         let head = self.prefix.len() + 1;
         let within = self.key(VALUE, prefix);
         let mut found = Vec::new();
