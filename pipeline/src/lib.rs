@@ -5,4 +5,6 @@
 //! (`operators/`), conversations with databases and chains (`connectors/`), data types that flow
 //! (`schemas/`).
 
+pub mod folder;
 pub mod log;
+pub mod state;
