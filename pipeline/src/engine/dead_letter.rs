@@ -13,7 +13,7 @@ use semel_schemas::{
     topic::Partition,
 };
 
-use super::topology::Stage;
+use super::topology::{Stage, TopicRef};
 
 /// Type name of a dead letter that had no record: a timer or an outcome that was refused.
 const NOTICE: &str = "semel.fault";
@@ -65,17 +65,17 @@ fn carried(headers: &Headers) -> Headers {
         .collect()
 }
 
-/// The dead letter of a record.
+/// The dead letter of a record that `stage` refused.
 #[must_use]
-pub fn letter(stage: &Stage, record: &Record, fault: &Fault) -> OutRecord {
+pub fn letter(stage: &str, to: &TopicRef, record: &Record, fault: &Fault) -> OutRecord {
     let mut headers = record.headers.clone();
     let origin = record.origin();
-    headers.set(header::ID, derived_id(&origin, &stage.name, 0));
+    headers.set(header::ID, derived_id(&origin, stage, 0));
     headers.set(header::CAUSE, record.id());
     headers.set(header::ORIGIN, origin);
     OutRecord {
-        topic: stage.dead_letter.name.clone(),
-        partition: Some(partition(stage, record.key.as_deref())),
+        topic: to.name.clone(),
+        partition: Some(partition(to, record.key.as_deref())),
         key: record.key.clone(),
         value: record.value.clone(),
         headers: reason(stage, headers, fault),
@@ -90,21 +90,20 @@ pub fn notice(stage: &Stage, at: Partition, what: &str, fault: &Fault) -> OutRec
     headers.set(header::ORIGIN, format!("{}/{at}: {what}", stage.name));
     OutRecord {
         topic: stage.dead_letter.name.clone(),
-        partition: Some(partition(stage, None)),
+        partition: Some(partition(&stage.dead_letter, None)),
         key: None,
         value: Some(codec::encode(fault)),
-        headers: reason(stage, headers, fault),
+        headers: reason(&stage.name, headers, fault),
     }
 }
 
-fn reason(stage: &Stage, mut headers: Headers, fault: &Fault) -> Headers {
-    headers.set(header::STAGE, stage.name.as_bytes());
+fn reason(stage: &str, mut headers: Headers, fault: &Fault) -> Headers {
+    headers.set(header::STAGE, stage.as_bytes());
     headers.set(header::FAULT, fault.code.text());
     headers.set(header::FAULT_TEXT, fault.text.as_bytes());
     headers
 }
 
-fn partition(stage: &Stage, key: Option<&[u8]>) -> Partition {
-    let key = key.unwrap_or_default();
-    semel_schemas::partition::partition_for_key(key, stage.dead_letter.partitions)
+fn partition(to: &TopicRef, key: Option<&[u8]>) -> Partition {
+    semel_schemas::partition::partition_for_key(key.unwrap_or_default(), to.partitions)
 }

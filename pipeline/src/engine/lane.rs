@@ -750,7 +750,7 @@ impl Lane {
 }
 
 /// Produces; a full queue is waited out by polling for nothing (trap 20).
-fn produce(
+pub(super) fn produce(
     member: &mut dyn Member,
     record: semel_schemas::record::OutRecord,
 ) -> Result<(), TxnError> {

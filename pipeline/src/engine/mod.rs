@@ -11,7 +11,8 @@
 //! `topology` what a stage is · `task` one input through a stage · `overlay`, `timers`, `effects`,
 //! `quarantine`, `dead_letter` what a task's state and outbox hold · `lane` one member of a group:
 //! the cycle · `pace` when to commit · `decide` what to do after a failure · `restore` state from
-//! the changelog · `counts`, `status` what can be seen.
+//! the changelog · `sink_lane` records → database · `counts`, `status`
+//! what can be seen.
 //!
 //! May not live here: threads and clocks (`host`), conversations (`connectors/`), decisions about
 //! records (`operators/`).
@@ -25,6 +26,7 @@ pub mod overlay;
 pub mod pace;
 pub mod quarantine;
 pub mod restore;
+pub mod sink_lane;
 pub mod status;
 pub mod task;
 pub mod timers;

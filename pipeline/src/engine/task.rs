@@ -431,7 +431,7 @@ impl Task {
 
     pub(super) fn refuse(&mut self, record: Record, fault: Fault) {
         self.counts.dead_letters += 1;
-        self.step_out.push(dead_letter::letter(&self.stage, &record, &fault));
+        self.step_out.push(dead_letter::letter(&self.stage.name, &self.stage.dead_letter, &record, &fault));
         quarantine::refused(self, record, &fault);
     }
 
