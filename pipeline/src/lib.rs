@@ -7,5 +7,7 @@
 
 pub mod engine;
 pub mod folder;
+pub mod host;
 pub mod log;
+pub mod spec;
 pub mod state;

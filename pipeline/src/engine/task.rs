@@ -642,8 +642,9 @@ impl Task {
         for topic in &stage.next {
             if record.kind == PROGRESS {
                 let value = record.value.as_deref().unwrap_or_default();
-                let progress = semel_schemas::codec::decode(PROGRESS, value)?;
-                self.write_progress(topic, &progress);
+                let said: Progress = semel_schemas::codec::decode(PROGRESS, value)?;
+                let source = format!("{}/{}", self.stage.name, self.partition);
+                self.write_progress(topic, &Progress { source, ..said });
             } else {
                 self.send(topic, &record, cause);
             }
