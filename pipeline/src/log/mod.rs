@@ -18,6 +18,7 @@
 
 #[doc(hidden)]
 pub mod conformance;
+pub mod sim;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
