@@ -13,6 +13,11 @@ use crate::{
     time::{BlockHeight, Slot, WallTime},
 };
 
+/// Type name of a record whose value is a [`SolanaFact::RootSet`].
+pub const ROOT_OBSERVED: &str = "root.observed";
+/// Type name of a record whose value is a [`SolanaFact::Undecodable`].
+pub const UNDECODABLE: &str = "undecodable";
+
 /// Something to be done outside. Performed only after the commit that recorded it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "effect", rename_all = "snake_case")]
