@@ -9,6 +9,7 @@
 //! 2^53 − 1 are decimal strings in JSON; decoding never panics and every error names the field.
 
 pub mod amount;
+pub mod attention;
 pub mod claim;
 pub mod codec;
 pub mod effect;
