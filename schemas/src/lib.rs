@@ -10,6 +10,7 @@
 
 pub mod alert;
 pub mod amount;
+pub mod attention;
 pub mod claim;
 pub mod codec;
 pub mod effect;
