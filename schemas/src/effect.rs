@@ -163,9 +163,10 @@ pub enum Outcome {
         /// The node's text.
         text: String,
     },
-    /// Answer to `SolanaStatus`: read from one node.
+    /// Answer to `SolanaStatus`: read from one node, the height first, then the status; so an
+    /// "unknown" is at least as young as the height that judges it.
     Status {
-        /// Slot at which the node answered.
+        /// Slot at which the node answered for the status.
         context_slot: Slot,
         /// The finalized block height at that node.
         finalized_height: BlockHeight,

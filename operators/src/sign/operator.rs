@@ -94,7 +94,9 @@ impl SignOperator {
             Some(entry) if entry.digest != digest => {
                 return Err(Fault::new(
                     FaultCode::IntentMismatch,
-                    format!("intent `{id}` came before with another payload, key or signer: give a new intent a new id"),
+                    format!(
+                        "intent `{id}` came before with another payload, key or signer: give a new intent a new id"
+                    ),
                 ));
             }
             Some(Entry { life: Life::Waiting { .. }, .. }) => {
