@@ -1,6 +1,7 @@
 //! The operator as a specification: which roots are taken, held, queued, refused, answered.
-//! `model` runs it against a chain with faults.
+//! `model` runs it against `chain`, with faults.
 
+mod chain;
 mod model;
 mod rules;
 
