@@ -8,5 +8,10 @@
 //! Invariants: the same state, input and time give the same bytes; an input that is refused leaves
 //! no state behind; one step emits a bounded number of records and goes on by a timer.
 
+pub mod backoff;
+pub mod finality;
 pub mod operator;
+pub mod settle_solana;
+pub mod sign;
+pub mod solana_source;
 pub mod testing;
