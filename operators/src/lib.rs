@@ -8,5 +8,6 @@
 //! Invariants: the same state, input and time give the same bytes; an input that is refused leaves
 //! no state behind; one step emits a bounded number of records and goes on by a timer.
 
+pub mod merkle;
 pub mod operator;
 pub mod testing;
