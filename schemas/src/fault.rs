@@ -113,6 +113,12 @@ codes! {
     QuarantineFull = "0024", Input, Retry;
     /// The clock jumped further than `max_clock_jump`.
     ClockJump = "0025", Us, Retry;
+    /// An id has more duplicates than can be kept until it is final.
+    DuplicatesFull = "0026", Input, Never;
+    /// An id that must be unique is in use by another fact.
+    DuplicateId = "0027", Input, Never;
+    /// A chunk of a batch does not follow the one before it.
+    BatchGap = "0028", Us, Never;
 }
 
 impl fmt::Display for FaultCode {

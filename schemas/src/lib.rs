@@ -21,3 +21,4 @@ pub mod request;
 pub mod solana;
 pub mod time;
 pub mod topic;
+pub mod verdict;
