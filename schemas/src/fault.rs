@@ -121,6 +121,12 @@ codes! {
     SettlementFailed = "0032", Outside, Never;
     /// An intent id came again with another payload.
     IntentMismatch = "0033", Input, Never;
+    /// An id has more duplicates than can be kept until it is final.
+    DuplicatesFull = "0026", Input, Never;
+    /// An id that must be unique is in use by another fact.
+    DuplicateId = "0027", Input, Never;
+    /// A chunk of a batch does not follow the one before it.
+    BatchGap = "0028", Us, Never;
 }
 
 impl fmt::Display for FaultCode {

@@ -24,3 +24,4 @@ pub mod sign;
 pub mod solana;
 pub mod time;
 pub mod topic;
+pub mod verdict;

@@ -31,9 +31,7 @@ use super::{
     topology::Stage,
 };
 use crate::{
-    log::{
-        Event, Isolation, Log, LogError, Member, MemberSpec, ProduceError, TxnError, TxnFault,
-    },
+    log::{Event, Isolation, Log, LogError, Member, MemberSpec, ProduceError, TxnError, TxnFault},
     state::{Checkpoint, StoreError, TaskStore},
 };
 
@@ -645,9 +643,10 @@ impl Lane {
             self.ready.push_front((partition, input));
         }
         self.probing = false;
-        let begun_again = self.slots.values().any(
-            |slot| matches!(slot, Slot::Active(active) if active.task.touched()),
-        );
+        let begun_again = self
+            .slots
+            .values()
+            .any(|slot| matches!(slot, Slot::Active(active) if active.task.touched()));
         self.open_since = begun_again.then_some(now);
         self.parts.board.add(&self.parts.stage.name, &Counts { aborts: 1, ..Counts::default() });
         Ok(())

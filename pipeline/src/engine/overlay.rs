@@ -43,12 +43,7 @@ impl Overlay {
     /// An overlay with no writes over `store`.
     #[must_use]
     pub fn new(store: Box<dyn TaskStore>) -> Self {
-        Self {
-            store,
-            transaction: Writes::new(),
-            step: Writes::new(),
-            broken: RefCell::new(None),
-        }
+        Self { store, transaction: Writes::new(), step: Writes::new(), broken: RefCell::new(None) }
     }
 
     /// The local store, for restoring.

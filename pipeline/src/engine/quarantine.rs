@@ -95,7 +95,8 @@ fn release(task: &mut Task, key: &[u8], action: QuarantineAction) -> Result<(), 
         if let Err(fault) = result {
             task.undo();
             task.counts.dead_letters += 1;
-            let letter = dead_letter::letter(&task.stage.name, &task.stage.dead_letter, &record, &fault);
+            let letter =
+                dead_letter::letter(&task.stage.name, &task.stage.dead_letter, &record, &fault);
             task.step_out.push(letter);
             return Ok(());
         }

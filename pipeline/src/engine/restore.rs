@@ -80,16 +80,12 @@ impl Restore {
         mut store: Box<dyn TaskStore>,
         now: WallTime,
     ) -> Result<Self, RestoreError> {
-        let info = log
-            .topic(&changelog.name)?
-            .ok_or_else(|| LogError::NoTopic(changelog.name.clone()))?;
+        let info =
+            log.topic(&changelog.name)?.ok_or_else(|| LogError::NoTopic(changelog.name.clone()))?;
         let (first, target) =
             log.reader(Isolation::Uncommitted)?.bounds(&changelog.name, partition)?;
-        let mut checkpoint = Checkpoint {
-            changelog_next: first,
-            topic_id: info.id.clone(),
-            promoted_at: now,
-        };
+        let mut checkpoint =
+            Checkpoint { changelog_next: first, topic_id: info.id.clone(), promoted_at: now };
         match store.checkpoint()? {
             Some(found) if usable(&found, &info, first, target, now) => checkpoint = found,
             _ => store.wipe()?,

@@ -271,7 +271,10 @@ impl SinkLane {
                 let again = wait_longer(slot, &error, now)?;
                 slot.phase = Phase::Doubt(batch, Some(again));
             }
-            (Phase::Writing(batch), SinkAnswer::Write(Ok(Written::Done { rows, delayed, refused }))) => {
+            (
+                Phase::Writing(batch),
+                SinkAnswer::Write(Ok(Written::Done { rows, delayed, refused })),
+            ) => {
                 self.done(partition, &batch, rows, delayed, refused);
             }
             (Phase::Writing(batch), SinkAnswer::Write(Ok(Written::Moved { found }))) => {
@@ -352,7 +355,8 @@ impl SinkLane {
                 Phase::Locate(at) if *at <= now => SinkAsk::Position,
                 Phase::Doubt(_, Some(at)) if *at <= now => SinkAsk::Position,
                 Phase::Again(batch, at) if *at <= now => SinkAsk::Write(batch.clone()),
-                Phase::Idle => match next_batch(&self.parts, &self.topic_id, *partition, slot, now) {
+                Phase::Idle => match next_batch(&self.parts, &self.topic_id, *partition, slot, now)
+                {
                     Some(batch) => SinkAsk::Write(Arc::new(batch)),
                     None => continue,
                 },

@@ -127,9 +127,9 @@ impl Task {
             passed_on: EventTime::default(),
             waiting: 0,
         };
-        let meta = state.get(META, b"").map_or(fresh, |bytes| {
-            semel_operators::operator::from_state(META, &bytes)
-        });
+        let meta = state
+            .get(META, b"")
+            .map_or(fresh, |bytes| semel_operators::operator::from_state(META, &bytes));
         if meta.topic_id != *topic_id {
             return Err(format!(
                 "topic `{}` was recreated: the state of stage `{}` belongs to its incarnation {}, \
@@ -284,10 +284,7 @@ impl Task {
         let meta = semel_schemas::codec::encode(&self.meta);
         self.state.write(META, b"", Some(meta));
         self.state.keep_step();
-        Cut {
-            outputs: std::mem::take(&mut self.outbox),
-            next: self.meta.next,
-        }
+        Cut { outputs: std::mem::take(&mut self.outbox), next: self.meta.next }
     }
 
     /// The changes of state that go with [`Task::cut`], by full key.
@@ -431,7 +428,12 @@ impl Task {
 
     pub(super) fn refuse(&mut self, record: Record, fault: Fault) {
         self.counts.dead_letters += 1;
-        self.step_out.push(dead_letter::letter(&self.stage.name, &self.stage.dead_letter, &record, &fault));
+        self.step_out.push(dead_letter::letter(
+            &self.stage.name,
+            &self.stage.dead_letter,
+            &record,
+            &fault,
+        ));
         quarantine::refused(self, record, &fault);
     }
 
@@ -532,10 +534,8 @@ impl Task {
             .map(|(_, bytes)| semel_operators::operator::from_state(PROGRESS_STORE, &bytes))
             .collect();
         let expected = &self.stage.sources;
-        let counted: Vec<_> = spoken
-            .iter()
-            .filter(|p| expected.is_empty() || expected.contains(&p.source))
-            .collect();
+        let counted: Vec<_> =
+            spoken.iter().filter(|p| expected.is_empty() || expected.contains(&p.source)).collect();
         if counted.len() < expected.len() {
             return self.meta.event_time;
         }
@@ -674,7 +674,11 @@ impl Task {
         if self.step_out.len() > limits.outputs_max {
             return Err(Fault::new(
                 FaultCode::StepTooLarge,
-                format!("one input made {} records; the limit is {}", self.step_out.len(), limits.outputs_max),
+                format!(
+                    "one input made {} records; the limit is {}",
+                    self.step_out.len(),
+                    limits.outputs_max
+                ),
             ));
         }
         match self.step_out.iter().find(|record| record.size() > limits.record_bytes_max) {

@@ -57,7 +57,8 @@ pub fn set(state: &mut Overlay, operator: u8, key: &TimerKey, at: u64, payload: 
 /// Forgets a timer, if it is set.
 pub fn cancel(state: &mut Overlay, operator: u8, key: &TimerKey) {
     let name = name_key(operator, key);
-    if let Some(at) = state.get(BY_NAME, &name).and_then(|b| b.try_into().ok().map(u64::from_be_bytes))
+    if let Some(at) =
+        state.get(BY_NAME, &name).and_then(|b| b.try_into().ok().map(u64::from_be_bytes))
     {
         state.write(BY_DUE, &due_key(operator, key, at), None);
         state.write(BY_NAME, &name, None);
@@ -108,7 +109,8 @@ mod tests {
         }
         set(&mut state, 0, &TimerKey::wall("c"), 6, vec![7]);
         set(&mut state, 0, &TimerKey::complete("other clock"), 0, vec![]);
-        let names: Vec<_> = due(&state, Clock::Wall, 8, 9).into_iter().map(|d| d.key.name).collect();
+        let names: Vec<_> =
+            due(&state, Clock::Wall, 8, 9).into_iter().map(|d| d.key.name).collect();
         assert_eq!(names, ["a", "b", "c"]);
         assert_eq!(first(&state, Clock::Wall), Some(5));
         cancel(&mut state, 0, &TimerKey::wall("a"));

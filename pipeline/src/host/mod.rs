@@ -27,7 +27,7 @@ use semel_connectors::{perform::Performer, sink::Sink};
 use semel_schemas::topic::Partition;
 use tokio::runtime::Handle;
 
-use self::worker::{StageWorker, SinkWorker, Worker};
+use self::worker::{SinkWorker, StageWorker, Worker};
 use crate::{
     engine::{counts::Board, lane::Stores, pace::Pace, status::Status},
     log::{Log, LogError, MemberSpec},

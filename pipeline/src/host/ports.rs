@@ -106,7 +106,9 @@ impl SinkPort for DatabasePort {
                 SinkAsk::Position => {
                     let position = sink.position(&topic, &topic_id, partition);
                     let late = SinkError::Unavailable("the database did not answer".to_owned());
-                    SinkAnswer::Position(timeout(SINK_DEADLINE, position).await.unwrap_or(Err(late)))
+                    SinkAnswer::Position(
+                        timeout(SINK_DEADLINE, position).await.unwrap_or(Err(late)),
+                    )
                 }
                 SinkAsk::Write(batch) => {
                     let late = SinkError::Unknown("the database did not answer a write".to_owned());

@@ -109,12 +109,7 @@ impl Worker for SinkWorker {
             topic: self.topic.clone(),
             dead_letter: self.dead_letter.clone(),
             log: self.log.clone(),
-            port: Box::new(DatabasePort::new(
-                &self.runtime,
-                self.database.clone(),
-                topic,
-                info.id,
-            )),
+            port: Box::new(DatabasePort::new(&self.runtime, self.database.clone(), topic, info.id)),
             board: self.board.clone(),
             status: self.status.clone(),
             member: self.member.clone(),

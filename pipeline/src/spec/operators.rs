@@ -10,21 +10,17 @@ use toml::Spanned;
 use super::parse::{Source, SpecError, explain, unknown_key};
 
 /// Names of all operators.
-pub const NAMES: &[&str] = &[
-    "dedupe",
-    "epoch_batch",
-    "merkle",
-    "nonce_order",
-    "settle_solana",
-    "sign",
-    "solana_source",
-];
+pub const NAMES: &[&str] =
+    &["dedupe", "epoch_batch", "merkle", "nonce_order", "settle_solana", "sign", "solana_source"];
 
 /// Builds the operator that a spec's table describes.
 ///
 /// # Errors
 /// [`SpecError`] with the line of the key that is wrong.
-pub fn build(source: &Source, table: &Spanned<toml::Table>) -> Result<Arc<dyn Operator>, SpecError> {
+pub fn build(
+    source: &Source,
+    table: &Spanned<toml::Table>,
+) -> Result<Arc<dyn Operator>, SpecError> {
     use semel_operators as o;
     let at = table.span().start;
     let mut settings = table.get_ref().clone();
@@ -59,7 +55,10 @@ struct Make<'a> {
 }
 
 impl Make<'_> {
-    fn with<S, O>(self, new: impl Fn(S) -> Result<O, String>) -> Result<Arc<dyn Operator>, SpecError>
+    fn with<S, O>(
+        self,
+        new: impl Fn(S) -> Result<O, String>,
+    ) -> Result<Arc<dyn Operator>, SpecError>
     where
         S: DeserializeOwned,
         O: Operator + 'static,

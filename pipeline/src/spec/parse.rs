@@ -134,9 +134,9 @@ pub fn explain(message: &str) -> String {
 /// The unknown and the known keys of serde's message "unknown field `x`, expected one of `a`, `b`".
 #[must_use]
 pub fn unknown_key(message: &str) -> Option<(String, Vec<String>)> {
-    let rest = message.strip_prefix("unknown field `").or_else(|| {
-        message.strip_prefix("unknown variant `")
-    })?;
+    let rest = message
+        .strip_prefix("unknown field `")
+        .or_else(|| message.strip_prefix("unknown variant `"))?;
     let (unknown, rest) = rest.split_once('`')?;
     let known = rest.split('`').skip(1).step_by(2).map(str::to_owned).collect();
     Some((unknown.to_owned(), known))
@@ -154,10 +154,19 @@ mod tests {
     #[test]
     fn errors_name_the_line_and_the_nearest_key() {
         for (text, want) in [
-            ("[pipeline]\nname = \"a\"\npartitons = 3\n", "p.toml:3: unknown key `partitons`: did you mean `partitions`?"),
-            ("[pipeline]\nname = \"a\"\n[log]\n\nbroker = \"\"\n", "p.toml:5: unknown key `broker`: did you mean `brokers`?"),
+            (
+                "[pipeline]\nname = \"a\"\npartitons = 3\n",
+                "p.toml:3: unknown key `partitons`: did you mean `partitions`?",
+            ),
+            (
+                "[pipeline]\nname = \"a\"\n[log]\n\nbroker = \"\"\n",
+                "p.toml:5: unknown key `broker`: did you mean `brokers`?",
+            ),
             ("[pipeline]\nname = 3\n", "p.toml:2: invalid type: integer `3`, expected a string"),
-            ("[pipeline]\nname = \"${NO}\"\n", "p.toml:2: set the environment variable `NO`, which has no default here"),
+            (
+                "[pipeline]\nname = \"${NO}\"\n",
+                "p.toml:2: set the environment variable `NO`, which has no default here",
+            ),
             ("[pipeline\n", "p.toml:1: "),
         ] {
             let got = error(text);

@@ -10,8 +10,7 @@ use semel_schemas::{progress::PROGRESS, topic::TopicName};
 use toml::Spanned;
 
 use super::{
-    OnFaultSpec, Spec, StageSpec,
-    operators,
+    OnFaultSpec, Spec, StageSpec, operators,
     parse::{Source, SpecError},
 };
 use crate::{
@@ -101,8 +100,12 @@ impl Builder<'_> {
             .map(|s| (s, true))
             .chain(spec.stage.iter().map(|s| (s, false)))
             .collect();
-        let inputs: BTreeSet<&str> =
-            spec.stage.iter().filter_map(|s| s.input.as_ref()).map(|i| i.get_ref().as_str()).collect();
+        let inputs: BTreeSet<&str> = spec
+            .stage
+            .iter()
+            .filter_map(|s| s.input.as_ref())
+            .map(|i| i.get_ref().as_str())
+            .collect();
         let stages = all
             .iter()
             .filter_map(|(stage, is_source)| {
@@ -146,7 +149,13 @@ impl Builder<'_> {
     }
 
     /// A topic with a cleanup of its own kind, entered among those to create.
-    fn enter(&mut self, name: TopicName, partitions: u32, cleanup: Cleanup, copies: Option<u16>) -> TopicRef {
+    fn enter(
+        &mut self,
+        name: TopicName,
+        partitions: u32,
+        cleanup: Cleanup,
+        copies: Option<u16>,
+    ) -> TopicRef {
         let topic = TopicSpec {
             name: name.clone(),
             partitions,
@@ -250,7 +259,10 @@ impl Builder<'_> {
         })
     }
 
-    fn operators(&mut self, stage: &StageSpec) -> Vec<Arc<dyn semel_operators::operator::Operator>> {
+    fn operators(
+        &mut self,
+        stage: &StageSpec,
+    ) -> Vec<Arc<dyn semel_operators::operator::Operator>> {
         if stage.operators.is_empty() {
             self.error(&stage.name, "a stage needs at least one operator");
         }
