@@ -5,4 +5,6 @@
 //! `server` that chain's JSON-RPC · `decode` executed instructions → facts · `source` blocks
 //! after a cursor → facts · `chain` effects → facts.
 
+pub mod devnet;
 pub mod node;
+pub mod program;
