@@ -8,3 +8,4 @@
 pub mod devnet;
 pub mod node;
 pub mod program;
+pub mod server;
