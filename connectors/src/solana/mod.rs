@@ -11,3 +11,7 @@ pub mod message;
 pub mod node;
 pub mod rpc;
 pub mod source;
+pub mod devnet;
+pub mod node;
+pub mod program;
+pub mod server;
