@@ -209,7 +209,8 @@ impl SettleSolana {
             return Err(Fault::new(
                 FaultCode::UnknownTarget,
                 format!(
-                    "there is no root `{id}` to publish: its epoch is not closed, or it has no claims"
+                    "there is no root `{id}` to publish: its epoch is not closed, or it has no \
+                     claims"
                 ),
             ));
         };

@@ -95,7 +95,8 @@ impl SignOperator {
                 return Err(Fault::new(
                     FaultCode::IntentMismatch,
                     format!(
-                        "intent `{id}` came before with another payload, key or signer: give a new intent a new id"
+                        "intent `{id}` came before with another payload, key or signer: give a new \
+                         intent a new id"
                     ),
                 ));
             }
