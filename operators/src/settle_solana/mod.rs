@@ -408,7 +408,8 @@ fn log(
             ctx.count("settle_confirmed", 1);
             let settled = RootRecord { status: RootStatus::Settled, ..root.clone() };
             ctx.emit_json(To::Output(ROOT_ROWS), ROOT, &root.root_id, &settled);
-            ctx.emit_json(To::Next, SETTLEMENT, &root.root_id, &settlement);
+            // Keyed by channel: it goes back to the stage that holds the channel's claims.
+            ctx.emit_json(To::Next, SETTLEMENT, &root.channel, &settlement);
         }
     }
 }
@@ -453,8 +454,8 @@ impl Operator for SettleSolana {
         ]
     }
 
-    fn takes(&self) -> &'static [&'static str] {
-        &[ROOT, PUBLISH]
+    fn takes(&self, kind: &str) -> bool {
+        [ROOT, PUBLISH].contains(&kind)
     }
 
     fn outputs(&self) -> &'static [&'static str] {

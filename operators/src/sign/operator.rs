@@ -178,8 +178,8 @@ impl Operator for SignOperator {
         &[StoreDecl { name: STORE, version: 1 }]
     }
 
-    fn takes(&self) -> &'static [&'static str] {
-        &[SIGN_INTENT]
+    fn takes(&self, kind: &str) -> bool {
+        [SIGN_INTENT].contains(&kind)
     }
 
     fn outputs(&self) -> &'static [&'static str] {

@@ -374,8 +374,8 @@ impl Operator for SolanaSource {
         &[StoreDecl { name: STORE, version: 1 }, StoreDecl { name: BACKLOG, version: 1 }]
     }
 
-    fn takes(&self) -> &'static [&'static str] {
-        &[RESUME]
+    fn takes(&self, kind: &str) -> bool {
+        [RESUME].contains(&kind)
     }
 
     fn outputs(&self) -> &'static [&'static str] {
