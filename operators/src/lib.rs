@@ -11,6 +11,7 @@
 pub mod backoff;
 pub mod finality;
 pub mod operator;
+mod setting;
 pub mod settle_solana;
 pub mod sign;
 pub mod solana_source;
