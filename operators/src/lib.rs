@@ -18,6 +18,7 @@ pub mod merkle;
 pub mod merkle_root;
 pub mod nonce_order;
 pub mod operator;
+mod setting;
 pub mod settle_solana;
 pub mod sign;
 pub mod solana_source;

@@ -35,6 +35,7 @@ use self::{
 };
 use crate::{
     operator::{Context, Envelope, Input, Operator, StoreDecl, TimerKey, To},
+    setting::{at_least, at_most},
     sign::SignLimits,
 };
 
@@ -169,9 +170,16 @@ fn refusal(root: &RootRecord) -> Option<String> {
 
 impl SettleSolana {
     /// With settings.
-    #[must_use]
-    pub fn new(settings: Settings) -> Self {
-        Self { settings }
+    ///
+    /// # Errors
+    /// One sentence, if a setting is out of its range.
+    pub fn new(settings: Settings) -> Result<Self, String> {
+        at_most("fee_percentile", settings.fee_percentile.into(), 100)?;
+        at_least("failures_max", settings.failures_max.into(), 1)?;
+        at_least("resend_ms", settings.resend_ms, 1)?;
+        at_least("retry_ms", settings.retry_ms, 1)?;
+        at_least("retry_max_ms", settings.retry_max_ms, settings.retry_ms)?;
+        Ok(Self { settings })
     }
 
     fn root(&self, ctx: &mut Context<'_>, record: &Envelope) -> Result<(), Fault> {
@@ -209,7 +217,8 @@ impl SettleSolana {
             return Err(Fault::new(
                 FaultCode::UnknownTarget,
                 format!(
-                    "there is no root `{id}` to publish: its epoch is not closed, or it has no claims"
+                    "there is no root `{id}` to publish: its epoch is not closed, or it has no \
+                     claims"
                 ),
             ));
         };
@@ -329,7 +338,7 @@ impl SettleSolana {
                         chain: chain.clone(),
                         message: Base64(draft),
                         writable: target.writable(&self.settings),
-                        fee_percentile: self.settings.fee_percentile.min(100),
+                        fee_percentile: self.settings.fee_percentile,
                     };
                     ask(ctx, "prepare", id, effect);
                 }

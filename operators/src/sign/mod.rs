@@ -1,7 +1,7 @@
 //! Signing: holds an intent, in full, until a signature comes back that verifies.
 //!
 //! Lives here: [`SignTask`], the component that other operators carry inside their own state, and
-//! [`SignOperator`], the same as a stage of its own (`sign.intent` in, `sign.signed` out).
+//! [`Sign`], the same as a stage of its own (`sign.intent` in, `sign.signed` out).
 //! May not live here: secrets; they never leave the signer.
 //!
 //! Invariants: a signature that does not verify (strictly: RFC 8032 with no malleable or
@@ -10,7 +10,7 @@
 
 mod operator;
 
-pub use operator::{SignOperator, SignSettings};
+pub use operator::{Sign, SignSettings};
 
 use semel_schemas::{
     effect::{Effect, Outcome, Payload},

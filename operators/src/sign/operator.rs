@@ -13,7 +13,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{SignLimits, SignStep, SignTask};
-use crate::operator::{Context, Envelope, Input, Operator, StoreDecl, TimerKey, To};
+use crate::{
+    operator::{Context, Envelope, Input, Operator, StoreDecl, TimerKey, To},
+    setting::at_least,
+};
 
 const STORE: &str = "sign_intents";
 const ALERTS: &str = "alerts";
@@ -45,7 +48,7 @@ impl Default for SignSettings {
 /// record id); with another payload it is refused ([`FaultCode::IntentMismatch`]). Intent ids do
 /// not expire: what is kept of a signed one is a digest and the signature.
 #[derive(Debug)]
-pub struct SignOperator {
+pub struct Sign {
     limits: SignLimits,
 }
 
@@ -69,12 +72,17 @@ enum Life {
     Refused,
 }
 
-impl SignOperator {
+impl Sign {
     /// With settings.
-    #[must_use]
-    pub fn new(settings: &SignSettings) -> Self {
-        let SignSettings { wrong_max, retry_ms, retry_max_ms } = *settings;
-        Self { limits: SignLimits { wrong_max, retry_ms, retry_max_ms } }
+    ///
+    /// # Errors
+    /// One sentence, if a setting is out of its range.
+    pub fn new(settings: SignSettings) -> Result<Self, String> {
+        let SignSettings { wrong_max, retry_ms, retry_max_ms } = settings;
+        at_least("wrong_max", wrong_max.into(), 1)?;
+        at_least("retry_ms", retry_ms, 1)?;
+        at_least("retry_max_ms", retry_max_ms, retry_ms)?;
+        Ok(Self { limits: SignLimits { wrong_max, retry_ms, retry_max_ms } })
     }
 
     fn intent(ctx: &mut Context<'_>, record: &Envelope) -> Result<(), Fault> {
@@ -95,7 +103,8 @@ impl SignOperator {
                 return Err(Fault::new(
                     FaultCode::IntentMismatch,
                     format!(
-                        "intent `{id}` came before with another payload, key or signer: give a new intent a new id"
+                        "intent `{id}` came before with another payload, key or signer: give a new \
+                         intent a new id"
                     ),
                 ));
             }
@@ -168,7 +177,7 @@ fn emit_signed(ctx: &mut Context<'_>, id: &str, signature: Signature) {
     ctx.emit_as(To::Next, record_id, SIGNED, id.as_bytes(), Some(codec::encode(&signed)));
 }
 
-impl Operator for SignOperator {
+impl Operator for Sign {
     fn name(&self) -> &'static str {
         "sign"
     }

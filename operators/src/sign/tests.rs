@@ -51,8 +51,9 @@ fn signed(id: &str, signature: Signature) -> Input {
     Input::Outcome { id: id.into(), outcome: Outcome::Signed { signature } }
 }
 
-fn bench() -> Bench<SignOperator> {
-    Bench::new(SignOperator::new(&SignSettings { retry_ms: 100, retry_max_ms: 300, wrong_max: 2 }))
+fn bench() -> Bench<Sign> {
+    let settings = SignSettings { retry_ms: 100, retry_max_ms: 300, wrong_max: 2 };
+    Bench::new(Sign::new(settings).unwrap())
 }
 
 fn emitted(step: &Step) -> Vec<(&To, String, Signed)> {

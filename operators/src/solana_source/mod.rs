@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     backoff::delay_ms,
     operator::{Context, Envelope, Input, Operator, StoreDecl, TimerKey, To},
+    setting::at_least,
 };
 
 const STORE: &str = "solana_source";
@@ -129,14 +130,23 @@ struct Mark {
 
 impl SolanaSource {
     /// With settings.
-    #[must_use]
-    pub fn new(settings: SolanaSourceSettings) -> Self {
-        Self { settings }
+    ///
+    /// # Errors
+    /// One sentence, if a setting is out of its range.
+    pub fn new(settings: SolanaSourceSettings) -> Result<Self, String> {
+        at_least("max_blocks", settings.max_blocks.into(), 1)?;
+        at_least("poll_ms", settings.poll_ms, 1)?;
+        at_least("retry_max_ms", settings.retry_max_ms, settings.poll_ms)?;
+        at_least("max_outputs", settings.max_outputs as u64, 2)?;
+        if settings.name.is_empty() {
+            return Err("`name` is empty: progress records bear it".into());
+        }
+        Ok(Self { settings })
     }
 
     /// Facts that fit a step beside the progress record.
     fn room(&self) -> usize {
-        self.settings.max_outputs.max(2) - 1
+        self.settings.max_outputs - 1
     }
 
     fn fetch(&self, ctx: &mut Context<'_>, stand: &Stand) {
@@ -144,7 +154,7 @@ impl SolanaSource {
             chain: self.settings.chain.clone(),
             cursor: stand.cursor,
             from_slot: stand.from_slot.unwrap_or(self.settings.from_slot),
-            max_blocks: self.settings.max_blocks.max(1),
+            max_blocks: self.settings.max_blocks,
             program: self.settings.program,
         };
         ctx.effect(FETCH, self.settings.name.clone(), effect);

@@ -20,7 +20,7 @@ fn settings() -> SolanaSourceSettings {
 }
 
 fn bench() -> Bench<SolanaSource> {
-    let mut bench = Bench::new(SolanaSource::new(settings()));
+    let mut bench = Bench::new(SolanaSource::new(settings()).unwrap());
     bench.now = WallTime(NOW);
     bench
 }
@@ -250,7 +250,16 @@ fn an_answer_that_would_lose_or_double_a_fact_stops_the_source() {
 }
 
 #[test]
-fn settings_refuse_unknown_keys() {
+fn settings_refuse_unknown_keys_and_values_out_of_range() {
+    for (name, settings) in [
+        ("max_blocks", SolanaSourceSettings { max_blocks: 0, ..settings() }),
+        ("poll_ms", SolanaSourceSettings { poll_ms: 0, ..settings() }),
+        ("max_outputs", SolanaSourceSettings { max_outputs: 1, ..settings() }),
+        ("name", SolanaSourceSettings { name: String::new(), ..settings() }),
+    ] {
+        let text = SolanaSource::new(settings).unwrap_err();
+        assert!(text.starts_with(&format!("`{name}` is ")), "{text}");
+    }
     let text =
         r#"{"name":"a","chain":"c","program":"11111111111111111111111111111111","pol_ms":1}"#;
     let error = serde_json::from_str::<SolanaSourceSettings>(text).unwrap_err();

@@ -377,7 +377,7 @@ fn settled(row: Row, world: &World<'_>) -> Next {
 /// After a failed simulation or execution: read again later, or give up.
 fn failed_once(run: Run, row: Row, error: &str, world: &World<'_>) -> Next {
     let run = Run { failures: run.failures.saturating_add(1), ..run };
-    if run.failures >= world.settings.failures_max.max(1) {
+    if run.failures >= world.settings.failures_max {
         let reason = format!(
             "root `{}` failed {} times, last with: {error}; remove the cause, then publish again",
             world.root_id, run.failures

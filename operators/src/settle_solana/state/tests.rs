@@ -10,7 +10,10 @@ use semel_schemas::{
 use solana_keypair::Keypair;
 use solana_signer::Signer;
 
-use super::*;
+use super::{
+    Event::{Account, Prepared, Sent, Signature as Sig, Status, Tick},
+    *,
+};
 
 const NOW: WallTime = WallTime(10_000);
 const LAST_VALID: u64 = 150;
@@ -178,15 +181,24 @@ fn short(acts: &[Act]) -> String {
     acts.iter().map(text).collect::<Vec<_>>().join(" ")
 }
 
+type Table<'a> = &'a [(&'a str, Event<'a>, &'a str, &'a str)];
+
+fn check(machine: &Machine, rows: Table<'_>) {
+    for (sample, event, next, acts) in rows {
+        let (state, did) = machine.sample(sample).on(*event, &machine.world());
+        assert_eq!(
+            (name(&state).as_str(), short(&did).as_str()),
+            (*next, *acts),
+            "{sample} {event:?}"
+        );
+    }
+}
+
 #[test]
-fn each_answer_makes_of_each_state_what_the_rules_say() {
+fn rule_1_the_account_decides_whether_there_is_anything_to_send() {
     let machine = Machine::new();
-    let good = Outcome::Signed { signature: machine.sign(&machine.sample("signing")) };
-    let wrong = Outcome::Signed { signature: Signature([1; 64]) };
-    let fin = |error| Some((Commitment::Finalized, error));
     let ours = ring(12, 0xab);
-    use Event::{Account, Prepared, Sent, Signature as Sig, Status, Tick};
-    let rows: &[(&str, Event<'_>, &str, &str)] = &[
+    let rows: Table<'_> = &[
         // Rule 1.
         ("reading", Account(&account(500, ours.clone())), "settled", "log#1:Confirmed:-"),
         ("reading", Account(&account(500, ring(12, 1))), "failed", "log#1:Failed:- alert:SEM-0018"),
@@ -209,6 +221,16 @@ fn each_answer_makes_of_each_state_what_the_rules_say() {
         ("reading", Account(&uncertain()), "reading", "settle_uncertain wake+100"),
         ("reading", Account(&Outcome::Sent), "reading", "settle_uncertain wake+100"),
         ("reading", Tick, "reading", "read>=500"),
+    ];
+    check(&machine, rows);
+}
+
+#[test]
+fn rule_2_a_transaction_is_prepared_signed_committed_then_sent() {
+    let machine = Machine::new();
+    let good = Outcome::Signed { signature: machine.sign(&machine.sample("signing")) };
+    let wrong = Outcome::Signed { signature: Signature([1; 64]) };
+    let rows: Table<'_> = &[
         // Preparation (rule 5).
         ("preparing", Prepared(&prepared(Ok(1_000))), "signing", "sign"),
         (
@@ -230,6 +252,15 @@ fn each_answer_makes_of_each_state_what_the_rules_say() {
         ("signing", Sig(&wrong), "signing", "settle_wrong_signature sign"),
         ("signing", Sig(&uncertain()), "signing", "settle_uncertain wake+100"),
         ("signing", Tick, "signing", "sign"),
+    ];
+    check(&machine, rows);
+}
+
+#[test]
+fn rules_3_and_4_the_same_bytes_until_they_landed_failed_or_are_dead() {
+    let machine = Machine::new();
+    let fin = |error| Some((Commitment::Finalized, error));
+    let rows: Table<'_> = &[
         // Rule 3: the same bytes while they may land.
         ("committed", Tick, "committed", "send status>=0"),
         ("committed", Sent(&Outcome::Sent), "committed", "settle_sent"),
@@ -278,6 +309,15 @@ fn each_answer_makes_of_each_state_what_the_rules_say() {
             "failed",
             "stop settle_failed_on_chain log#1:Failed:tx alert:SEM-0032",
         ),
+    ];
+    check(&machine, rows);
+}
+
+#[test]
+fn a_landed_transaction_is_confirmed_by_the_account() {
+    let machine = Machine::new();
+    let ours = ring(12, 0xab);
+    let rows: Table<'_> = &[
         // Landed: the account says the last word.
         ("confirming", Account(&account(700, ours.clone())), "settled", "log#1:Confirmed:tx"),
         ("confirming", Account(&account(700, ring(21, 1))), "settled", "log#1:Confirmed:tx"),
@@ -308,14 +348,7 @@ fn each_answer_makes_of_each_state_what_the_rules_say() {
         ),
         ("confirming", Tick, "confirming", "read>=700"),
     ];
-    for (sample, event, next, acts) in rows {
-        let (state, did) = machine.sample(sample).on(*event, &machine.world());
-        assert_eq!(
-            (name(&state).as_str(), short(&did).as_str()),
-            (*next, *acts),
-            "{sample} {event:?}"
-        );
-    }
+    check(&machine, rows);
 }
 
 #[test]

@@ -81,7 +81,7 @@ struct World {
 impl World {
     fn new() -> Self {
         Self {
-            operator: SettleSolana::new(settings()),
+            operator: SettleSolana::new(settings()).unwrap(),
             state: MemState::default(),
             now: 1_000_000,
             chain: Chain::new(),
@@ -394,8 +394,6 @@ fn order() -> impl Strategy<Value = Vec<usize>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
-
     /// INTENT, COMMIT-FIRST, ONCE under every schedule.
     #[test]
     fn no_schedule_settles_a_root_twice_or_never(
@@ -417,6 +415,34 @@ fn on_a_fair_chain_every_root_settles_with_its_first_transaction() {
     let rows: Vec<_> = world.rows.keys().map(String::as_str).collect();
     assert_eq!(rows, ["a:1#1", "a:10#1", "a:2#1", "b:1#1", "b:10#1"]);
     assert!(world.rows.values().all(|row| row.tx_signature.is_some()));
+}
+
+#[test]
+fn an_expired_transaction_is_sent_until_it_is_dead_and_then_replaced_once() {
+    let mut world = World::new();
+    world.commit(root_input(&root("a", 1, 1)));
+    let mut sent = BTreeMap::<Vec<u8>, u32>::new();
+    // Nobody takes it: 12 blocks of life, 6 to finality, 2 s between two looks.
+    while world.rows.len() < 2 {
+        for (_, request) in world.pending.values() {
+            if let Effect::SolanaBroadcast { transaction, .. } = &request.effect {
+                *sent.entry(transaction.0.clone()).or_default() += 1;
+            }
+        }
+        for _ in 0..world.pending.len() {
+            world.act(0, 0, Fault::None);
+        }
+        world.pass(1, 0);
+        assert!(world.now < 1_100_000, "it never became dead");
+    }
+    let [first, second] = &world.signed[..] else { panic!("two attempts, one after another") };
+    assert!(sent[&first.bytes] >= 3, "sent again: {sent:?}");
+    assert_ne!(first.bytes, second.bytes);
+    assert!(world.fair());
+    world.check_end(&[root("a", 1, 1)]);
+    assert_eq!(world.violations, Vec::<String>::new());
+    let rows: Vec<_> = world.rows.values().map(|r| (r.settlement_id.as_str(), r.status)).collect();
+    assert_eq!(rows, [("a:1#1", SettlementStatus::Failed), ("a:1#2", SettlementStatus::Confirmed)]);
 }
 
 /// The checker sees what it is there to see: a node that calls a live transaction dead makes two.

@@ -7,7 +7,7 @@ use super::*;
 use crate::{operator::Step, testing::Bench};
 
 fn bench(auto_publish: bool) -> Bench<SettleSolana> {
-    Bench::new(SettleSolana::new(Settings { auto_publish, ..settings() }))
+    Bench::new(SettleSolana::new(Settings { auto_publish, ..settings() }).unwrap())
 }
 
 fn effects(step: &Step) -> Vec<&str> {
@@ -204,4 +204,21 @@ fn outcomes_and_timers_of_roots_that_are_not_there_are_counted_and_ignored() {
     }
     let timer = Input::Timer { key: TimerKey::wall("a:5"), payload: vec![] };
     assert_eq!(bench.step(timer).unwrap().counts, [("settle_stray", 1)]);
+}
+
+#[test]
+fn settings_out_of_range_and_unknown_keys_are_refused_by_name() {
+    let bad = [
+        ("fee_percentile", Settings { fee_percentile: 101, ..settings() }),
+        ("failures_max", Settings { failures_max: 0, ..settings() }),
+        ("resend_ms", Settings { resend_ms: 0, ..settings() }),
+        ("retry_ms", Settings { retry_ms: 0, ..settings() }),
+        ("retry_max_ms", Settings { retry_max_ms: 5, retry_ms: 6, ..settings() }),
+    ];
+    for (name, settings) in bad {
+        let text = SettleSolana::new(settings).unwrap_err();
+        assert!(text.starts_with(&format!("`{name}` is ")), "{text}");
+    }
+    let error = serde_json::from_str::<Settings>(r#"{"chian":"c"}"#).unwrap_err();
+    assert!(error.to_string().contains("chian"), "{error}");
 }
