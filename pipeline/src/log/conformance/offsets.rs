@@ -170,7 +170,9 @@ pub fn the_end_is_told(h: &mut dyn Harness) {
         events.extend(lane.poll(10));
         [P0, P1].iter().all(|p| events.contains(&Event::End(*p))).then_some(())
     });
-    let of_p0: Vec<String> = events.iter().filter_map(|event| shown(event, P0)).collect();
+    let mut of_p0: Vec<String> = events.iter().filter_map(|event| shown(event, P0)).collect();
+    // Told again is fine: the end has moved, if only by a marker.
+    of_p0.dedup();
     assert_eq!(of_p0, ["a", "b", "end"]);
     append(h.log(), &source, P1, &["c"]);
     events.clear();

@@ -341,3 +341,25 @@ fn retention_in_front_of_a_reader_is_an_error() {
         assert!(error.to_string().contains("outside of what the log holds (2 to 4)"), "{error}");
     }
 }
+
+/// Trap 29: nothing brings the same partition numbers of two topics to the same member: which is
+/// where depends on who came when. (So a stage reads one topic, and a member names only one.)
+#[test]
+fn partition_numbers_of_two_topics_are_not_at_one_member() {
+    let h = Sim::default();
+    let owners = |order: [&'static str; 3]| {
+        let source = topic(&h, "source", 4);
+        let group = h.name("group");
+        let mut lanes = Vec::new();
+        for instance in order {
+            lanes.push((instance, Lane::join(&h, &spec(&h, &group, &source, instance))));
+            for _ in 0..3 {
+                lanes.iter_mut().for_each(|(_, lane)| lane.adopt(&h, &mut Vec::new()));
+            }
+        }
+        let at = |p| lanes.iter().find(|(_, l)| l.owned.contains_key(&Partition(p))).unwrap().0;
+        [0, 1, 2, 3].map(at)
+    };
+    let (one, two) = (owners(["a", "b", "c"]), owners(["c", "b", "a"]));
+    assert!(one.iter().zip(two).any(|(a, b)| *a != b), "{one:?} {two:?}");
+}
