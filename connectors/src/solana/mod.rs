@@ -11,3 +11,6 @@ pub mod message;
 pub mod node;
 pub mod rpc;
 pub mod source;
+
+#[cfg(test)]
+pub(crate) mod scripted;
