@@ -7,11 +7,15 @@
 
 pub mod chain;
 pub mod decode;
+pub mod devnet;
 pub mod message;
 pub mod node;
-pub mod rpc;
-pub mod source;
-pub mod devnet;
-pub mod node;
 pub mod program;
+pub mod rpc;
 pub mod server;
+pub mod source;
+
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+pub(crate) mod scripted;
