@@ -15,7 +15,7 @@ use solana_keypair::Keypair;
 use solana_message::Message;
 use solana_pubkey::Pubkey;
 use solana_signer::Signer as _;
-use solana_transaction::Transaction;
+use solana_transaction::{Transaction, versioned::VersionedTransaction};
 
 use super::{Devnet, DevnetConfig, Preflight, SubmitError, channel_pda, protocol_pda};
 use crate::solana::node::{NodeError, SendAnswer, SolanaNode};
@@ -263,6 +263,41 @@ async fn claims_are_executed_and_seen_in_their_block() {
     }
     let (_, error) = land(&devnet, unsigned, &user).await;
     assert!(error.unwrap().ends_with("0xbc2"), "AccountNotSigner");
+}
+
+#[tokio::test]
+async fn accounts_from_lookup_tables_are_resolved() {
+    let devnet = Devnet::new(config()).unwrap();
+    let user = key(USER);
+    let sent = claim(&user, 3, 0);
+    // An active table without authority: 56 bytes of head, then the addresses.
+    let mut data = vec![0; 56];
+    data[0] = 1;
+    data[4..12].fill(0xff);
+    let listed: Vec<Pubkey> = sent.accounts[1..3].iter().map(|a| a.pubkey).collect();
+    listed.iter().for_each(|key| data.extend(key.to_bytes()));
+    let owner = solana_sdk_ids::address_lookup_table::id();
+    let table = solana_account::Account { lamports: 10_000_000, data, owner, ..Default::default() };
+    let at = Pubkey::new_from_array([0x7a; 32]);
+    devnet.lock().chain.write_account(at, table).unwrap();
+    devnet.tick().unwrap();
+
+    let lookup = solana_message::AddressLookupTableAccount { key: at, addresses: listed.clone() };
+    let hash = Hash::new_from_array(newest(&devnet).await);
+    let message =
+        solana_message::v0::Message::try_compile(&user.pubkey(), &[sent.clone()], &[lookup], hash)
+            .unwrap();
+    assert_eq!(message.address_table_lookups[0].writable_indexes.len(), 2);
+    let message = solana_message::VersionedMessage::V0(message);
+    let transaction = VersionedTransaction::try_new(message, &[&user]).unwrap();
+    let bytes = bincode::serialize(&transaction).unwrap();
+    let signature = devnet.submit(&bytes, Preflight::Run).unwrap();
+    devnet.tick().unwrap();
+    let block = devnet.block(Slot(2), Processed).await.unwrap();
+    assert_eq!(block.transactions[0].signature, signature);
+    let seen = &block.transactions[0].instructions[0];
+    let accounts: Vec<_> = sent.accounts.iter().map(|a| Address(a.pubkey.to_bytes())).collect();
+    assert_eq!((seen.program, &seen.accounts), (attention::PROGRAM, &accounts));
 }
 
 #[tokio::test]
