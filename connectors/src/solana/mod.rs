@@ -12,6 +12,7 @@ pub mod message;
 pub mod node;
 pub mod program;
 pub mod rpc;
+pub mod server;
 pub mod source;
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ pub(crate) mod block;
 pub(crate) mod chain;
 mod config;
 mod journal;
-mod node;
+pub(crate) mod node;
 mod setup;
 #[cfg(test)]
 pub(crate) mod tests;
