@@ -3,14 +3,17 @@
 //!
 //! Expectations are written out here, not taken from the node under test.
 
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+
+use jsonrpsee::server::ServerHandle;
 use semel_schemas::{
     amount::Amount,
     attention::{self, RingSlot, channel_key, read_ring},
     effect::{
         Commitment::{self, Confirmed, Finalized, Processed},
-        Outcome, SolanaFact,
+        Effect, Outcome, Payload, SolanaFact,
     },
-    solana::{Address, Signature, SolanaCursor},
+    solana::{Address, Base64, Signature, SolanaCursor},
     time::{BlockHeight, Slot},
 };
 use solana_compute_budget_interface::ComputeBudgetInstruction;
@@ -18,13 +21,22 @@ use solana_keypair::Keypair;
 use solana_message::Message;
 use solana_signer::Signer as _;
 
+use crate::{
+    perform::Performer as _, registry::Connectors, signer::Signer, signers::local::LocalSigner,
+};
+
 use super::{
     devnet::{
         Devnet, DevnetConfig, channel_pda,
         tests::{PUBLISHER, USER, address, claim, config, key, set_root, signed},
     },
     node::{Block, NodeError, SendAnswer, SolanaNode},
+    rpc::RpcNode,
+    server,
     source::{self, Fetch, Pace},
+};
+use crate::{
+    perform::Performer as _, registry::Connectors, signer::Signer, signers::local::LocalSigner,
 };
 
 /// Every fifth slot has no block; finality is four slots behind.
@@ -210,7 +222,7 @@ impl Bench<'_> {
 
     /// The facts, fetched by a source that forgets everything but its cursor after each answer.
     async fn facts_one_by_one(&self) -> Vec<SolanaFact> {
-        let pace = Pace { wait: std::time::Duration::ZERO, ..Pace::default() };
+        let pace = Pace { wait: Duration::ZERO, ..Pace::default() };
         let (mut cursor, mut all): (Option<SolanaCursor>, Vec<_>) = (None, Vec::new());
         loop {
             let program = &attention::PROGRAM;
@@ -242,6 +254,29 @@ impl Bench<'_> {
     }
 }
 
+/// A devnet served over HTTP, and a node that reaches it there.
+async fn must_serve(devnet: &Devnet) -> (RpcNode, ServerHandle) {
+    let any = (Ipv4Addr::LOCALHOST, 0).into();
+    let (address, handle) = server::serve(devnet.clone(), any).await.unwrap();
+    let node = RpcNode::new(&format!("http://{address}"), Duration::from_secs(20)).unwrap();
+    (node, handle)
+}
+
+#[tokio::test]
+async fn the_devnet_behind_json_rpc_is_a_node_and_shows_the_same_chain() {
+    let (near, far) = (devnet(), devnet());
+    let (node, handle) = must_serve(&far).await;
+    let through_rpc = conformance(&node, &far).await;
+    let in_process = conformance(&near, &near).await;
+    assert_eq!(through_rpc, in_process);
+    // And each seen the other way.
+    assert_eq!(Bench { node: &far, devnet: &far }.seen(in_process.facts).await, through_rpc);
+    handle.stop().unwrap();
+    handle.stopped().await;
+    let error = node.slot(Finalized).await.unwrap_err();
+    assert!(matches!(error, NodeError::Unavailable(_)), "{error:?}");
+}
+
 #[tokio::test]
 async fn the_devnet_in_process_is_a_node() {
     let devnet = devnet();
@@ -260,4 +295,66 @@ async fn the_devnet_in_process_is_a_node() {
         assert_eq!(claim.claim_id, format!("{id}#3"));
     }
     assert!(matches!(broken, SolanaFact::Undecodable { .. }), "{broken:?}");
+}
+
+/// A root settled by effects alone, over JSON-RPC: prepare, sign, broadcast, status, read back.
+#[tokio::test]
+async fn a_root_is_settled_by_effects_over_json_rpc() {
+    let devnet = devnet();
+    let (node, _handle) = must_serve(&devnet).await;
+    let signer: Arc<dyn Signer> = Arc::new(LocalSigner::new(key(PUBLISHER)));
+    let public_key = signer.public_key();
+    let chain = "devnet".to_owned();
+    let connectors = Connectors {
+        chains: [(chain.clone(), Arc::new(node) as Arc<dyn SolanaNode>)].into(),
+        signers: [("publisher".to_owned(), signer)].into(),
+        pace: Pace::default(),
+    };
+    let publisher = key(PUBLISHER).pubkey();
+    let mut message =
+        Message::new(&[set_root(&key(PUBLISHER), "alpha", 3, 0xcc)], Some(&publisher));
+    let prepare = Effect::SolanaPrepare {
+        chain: chain.clone(),
+        message: Base64(message.serialize()),
+        writable: vec![public_key],
+        fee_percentile: 50,
+    };
+    let Outcome::Prepared { blockhash, simulated: Ok(_), .. } = connectors.perform(&prepare).await
+    else {
+        panic!("not prepared")
+    };
+    message.recent_blockhash = blockhash.0.into();
+    let bytes = message.serialize();
+    let payload = Payload::SolanaMessage { message: Base64(bytes.clone()) };
+    let sign = Effect::Sign { signer: "publisher".to_owned(), public_key, payload };
+    let Outcome::Signed { signature } = connectors.perform(&sign).await else {
+        panic!("not signed")
+    };
+    let transaction = Base64([&[1], signature.0.as_slice(), &bytes].concat());
+    let broadcast = Effect::SolanaBroadcast { chain: chain.clone(), transaction };
+    assert_eq!(connectors.perform(&broadcast).await, Outcome::Sent);
+    for _ in 0..5 {
+        devnet.tick().unwrap();
+    }
+    let rejected = connectors.perform(&broadcast).await;
+    assert!(matches!(rejected, Outcome::Rejected { .. }), "sent again: {rejected:?}");
+    let status = Effect::SolanaStatus { chain: chain.clone(), signature, min_context_slot: None };
+    let Outcome::Status { context_slot, found: Some(found), .. } =
+        connectors.perform(&status).await
+    else {
+        panic!("not found")
+    };
+    assert_eq!((found.commitment, found.error), (Finalized, None));
+    // The slot of a status serves at once as the least slot of a finalized account.
+    let address = channel_pda(&devnet.config().mint, &channel_key("alpha")).0;
+    let account = Effect::SolanaAccount {
+        chain,
+        address: Address(address.to_bytes()),
+        commitment: Finalized,
+        min_context_slot: Some(context_slot),
+    };
+    let Outcome::Account { data: Some(data), .. } = connectors.perform(&account).await else {
+        panic!("no account")
+    };
+    assert_eq!(read_ring(&data.0, 3).unwrap().root, [0xcc; 32]);
 }
