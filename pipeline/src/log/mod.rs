@@ -18,6 +18,7 @@
 
 #[doc(hidden)]
 pub mod conformance;
+pub mod embedded;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
