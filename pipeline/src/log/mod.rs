@@ -19,6 +19,7 @@
 #[doc(hidden)]
 pub mod conformance;
 pub mod sim;
+pub mod embedded;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
