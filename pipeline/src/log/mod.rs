@@ -16,6 +16,9 @@
 //! What none guarantees: that a commit which was answered with an error did not happen
 //! ([`TxnFault::Unknown`]).
 
+#[cfg(feature = "kafka")]
+pub mod kafka;
+
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use semel_schemas::{
