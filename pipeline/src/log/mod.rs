@@ -16,8 +16,11 @@
 //! What none guarantees: that a commit which was answered with an error did not happen
 //! ([`TxnFault::Unknown`]).
 
+#[doc(hidden)]
+pub mod conformance;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+pub mod sim;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -192,10 +195,10 @@ pub trait Member: Send {
         partitions: &[Partition],
     ) -> Result<BTreeMap<Partition, NextOffset>, LogError>;
 
-    /// Starts (or restarts) reading a partition of ours at `from`.
+    /// Starts (or restarts) reading a partition of ours at `from`; a pause ends with it.
     ///
     /// # Errors
-    /// [`LogError`].
+    /// [`LogError::OutOfRange`] if the log does not hold `from` (its end is held).
     fn start(&mut self, partition: Partition, from: NextOffset) -> Result<(), LogError>;
 
     /// Stops and goes on reading partitions of ours, without losing the position. A paused
