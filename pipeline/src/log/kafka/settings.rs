@@ -153,7 +153,7 @@ impl Settings {
     pub(super) fn asking(&self) -> ClientConfig {
         let mut config = self.base(&[]);
         config.set("isolation.level", "read_uncommitted");
-        config.remove("group.protocol");
+        without_group(&mut config);
         config
     }
 
@@ -184,7 +184,7 @@ impl Settings {
     /// A reader. librdkafka wants a group's name for every assignment; nobody joins it.
     pub(super) fn reader(&self, isolation: Isolation) -> ClientConfig {
         let mut config = self.reading(isolation);
-        config.remove("group.protocol");
+        without_group(&mut config);
         config.set("group.id", "semel.reader");
         config
     }
@@ -239,8 +239,15 @@ impl Settings {
                     Reports::All => "false",
                 },
             );
-        config.remove("group.protocol");
+        without_group(&mut config);
         config
+    }
+}
+
+/// Takes out what concerns members of a group only.
+fn without_group(config: &mut ClientConfig) {
+    for key in ["group.protocol", "group.remote.assignor", "max.poll.interval.ms"] {
+        config.remove(key);
     }
 }
 
