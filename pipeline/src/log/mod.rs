@@ -18,6 +18,8 @@
 
 #[doc(hidden)]
 pub mod conformance;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod sim;
 pub mod embedded;
 
