@@ -229,15 +229,11 @@ impl NonceOrder {
         ctx.set_timer(timer(GAP, name), at, name.to_vec());
     }
 
-    /// The missing nonce did not come: refuses what waits for it, lowest first.
+    /// The missing nonce did not come: refuses what waits for it, lowest first. What is about to be
+    /// sent on is not met here: that timer is always set before this one.
     fn expire(&self, ctx: &mut Context<'_>, name: &[u8; 16]) {
         let Some(mut track) = ctx.get_json::<Track>(TRACKS, name) else { return };
         let waiting = ctx.scan(EARLY, name, &[], self.settings.max_outputs);
-        if waiting.first().is_some_and(|(key, _)| nonce_of(key) == track.next) {
-            // It has come, and what waited is about to be sent on.
-            self.expire_at(ctx, name);
-            return;
-        }
         for (key, value) in waiting {
             let early: Kept = from_state(EARLY, &value);
             ctx.delete(EARLY, &key);
