@@ -9,4 +9,5 @@ pub mod registry;
 pub mod signer;
 pub mod signers;
 pub mod sink;
+pub mod sinks;
 pub mod solana;
