@@ -96,6 +96,12 @@ pub struct LaneParts {
     pub member: MemberSpec,
 }
 
+impl std::fmt::Debug for LaneParts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LaneParts").field("member", &self.member).finish_non_exhaustive()
+    }
+}
+
 struct Active {
     task: Task,
     checkpoint: Checkpoint,

@@ -85,6 +85,12 @@ pub struct SinkParts {
     pub member: MemberSpec,
 }
 
+impl std::fmt::Debug for SinkParts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SinkParts").field("member", &self.member).finish_non_exhaustive()
+    }
+}
+
 #[derive(Debug)]
 enum Phase {
     /// The offset row is to be read at this time.

@@ -6,7 +6,7 @@ use semel_schemas::time::WallTime;
 
 /// A wall clock that notices jumps: compared with a clock that cannot jump.
 #[derive(Debug)]
-pub struct JumpClock {
+pub(super) struct JumpClock {
     started: Instant,
     offset_ms: u64,
     jump_max: Duration,
@@ -18,7 +18,7 @@ pub struct JumpClock {
     "the wall clock jumped by {by_ms} ms (allowed: {max_ms} ms): timers would fire at the wrong \
      time; see to the machine's time service, then start again"
 )]
-pub struct ClockJump {
+pub(super) struct ClockJump {
     /// Milliseconds.
     by_ms: u64,
     /// Milliseconds allowed.
@@ -33,7 +33,7 @@ fn wall_ms() -> u64 {
 impl JumpClock {
     /// A clock that allows jumps up to `jump_max`.
     #[must_use]
-    pub fn new(jump_max: Duration) -> Self {
+    pub(super) fn new(jump_max: Duration) -> Self {
         Self { started: Instant::now(), offset_ms: wall_ms(), jump_max }
     }
 
@@ -41,7 +41,7 @@ impl JumpClock {
     ///
     /// # Errors
     /// [`ClockJump`] if it moved further against the steady clock than is allowed.
-    pub fn now(&mut self) -> Result<WallTime, ClockJump> {
+    pub(super) fn now(&mut self) -> Result<WallTime, ClockJump> {
         let wall = wall_ms();
         let steady = self.started.elapsed();
         let expected = self.offset_ms + u64::try_from(steady.as_millis()).unwrap_or(u64::MAX);

@@ -18,10 +18,10 @@
 
 #[doc(hidden)]
 pub mod conformance;
+pub mod embedded;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod sim;
-pub mod embedded;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
