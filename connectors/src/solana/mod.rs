@@ -14,3 +14,8 @@ pub mod program;
 pub mod rpc;
 pub mod server;
 pub mod source;
+
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+pub(crate) mod scripted;

@@ -85,7 +85,8 @@ fn climb_levels(odd: Odd, leaf: &Hash, proof: &Proof) -> Option<Hash> {
         let alone = sibling(i) >= width;
         if !(alone && odd == Odd::Promote) {
             let other = siblings.next()?;
-            node = ordered(i.is_multiple_of(2), &node, other);
+            let side = if i.is_multiple_of(2) { Side::Left } else { Side::Right };
+            node = ordered(side, &node, other);
         }
         (i, width) = (parent(i), width_above(width));
     }
@@ -99,16 +100,23 @@ fn climb_heap(leaf: &Hash, proof: &Proof) -> Option<Hash> {
             return None;
         }
         // Left children stand at odd places of a heap.
-        node = ordered(!i.is_multiple_of(2), &node, other);
+        let side = if i.is_multiple_of(2) { Side::Right } else { Side::Left };
+        node = ordered(side, &node, other);
         i = heap_parent(i);
     }
     (i == 0).then_some(node)
 }
 
-#[expect(
-    clippy::fn_params_excessive_bools,
-    reason = "private; one bool: which side the node is on"
-)]
-fn ordered(is_left: bool, node: &Hash, other: &Hash) -> Hash {
-    if is_left { join(Pair::Ordered, node, other) } else { join(Pair::Ordered, other, node) }
+/// On which side of its parent a node stands.
+#[derive(Clone, Copy)]
+enum Side {
+    Left,
+    Right,
+}
+
+fn ordered(side: Side, node: &Hash, other: &Hash) -> Hash {
+    match side {
+        Side::Left => join(Pair::Ordered, node, other),
+        Side::Right => join(Pair::Ordered, other, node),
+    }
 }
