@@ -140,7 +140,7 @@ async fn a_root_is_executed_and_read_back_once_it_is_final() {
     assert_eq!(ring(&devnet, 15, Finalized).await, empty, "other slots of the ring are untouched");
     let status = devnet.status(&signature, None).await.unwrap();
     assert_eq!(status.found.unwrap().commitment, Finalized);
-    assert_eq!(status.context_slot, Slot(5));
+    assert_eq!(status.context_slot, Slot(1), "the finalized slot that the height belongs to");
     assert_eq!(status.finalized_height, BlockHeight(1));
 }
 
@@ -212,6 +212,13 @@ async fn only_the_publisher_or_the_admin_sets_a_root_of_an_existing_channel() {
     let mut unknown = set_root(&publisher, "alpha", 3, 1);
     unknown.data[0] ^= 1;
     assert_eq!(land(&devnet, unknown, &publisher).await.1, code(101));
+    // A protocol that its admin has paused.
+    let protocol = protocol_pda(&devnet.config().mint).0;
+    let mut account = devnet.read(|chain| chain.account(&protocol, Processed)).unwrap();
+    account.data[attention::protocol_layout::PAUSED] = 1;
+    devnet.lock().chain.write_account(protocol, account).unwrap();
+    let paused = land(&devnet, set_root(&publisher, "alpha", 3, 1), &publisher).await;
+    assert_eq!(paused.1, code(attention::PROTOCOL_PAUSED));
 }
 
 #[tokio::test]
@@ -284,9 +291,13 @@ async fn accounts_from_lookup_tables_are_resolved() {
 
     let lookup = solana_message::AddressLookupTableAccount { key: at, addresses: listed.clone() };
     let hash = Hash::new_from_array(newest(&devnet).await);
-    let message =
-        solana_message::v0::Message::try_compile(&user.pubkey(), &[sent.clone()], &[lookup], hash)
-            .unwrap();
+    let message = solana_message::v0::Message::try_compile(
+        &user.pubkey(),
+        std::slice::from_ref(&sent),
+        &[lookup],
+        hash,
+    )
+    .unwrap();
     assert_eq!(message.address_table_lookups[0].writable_indexes.len(), 2);
     let message = solana_message::VersionedMessage::V0(message);
     let transaction = VersionedTransaction::try_new(message, &[&user]).unwrap();
