@@ -21,10 +21,6 @@ use solana_keypair::Keypair;
 use solana_message::Message;
 use solana_signer::Signer as _;
 
-use crate::{
-    perform::Performer as _, registry::Connectors, signer::Signer, signers::local::LocalSigner,
-};
-
 use super::{
     devnet::{
         Devnet, DevnetConfig, channel_pda,
