@@ -347,7 +347,12 @@ impl Chain {
         if self.blocks.is_empty() { 0 } else { self.tip(Commitment::Finalized).slot }
     }
 
-    fn write_account(&mut self, key: Pubkey, account: Account) -> Result<(), DevnetError> {
+    /// Writes an account outside of any transaction, in the newest slot.
+    pub(super) fn write_account(
+        &mut self,
+        key: Pubkey,
+        account: Account,
+    ) -> Result<(), DevnetError> {
         let refused = |e| DevnetError::Svm(format!("account {key} cannot be written: {e}"));
         self.svm.set_account(key, account.clone()).map_err(refused)?;
         let finalized = self.finalized_if_sealed();

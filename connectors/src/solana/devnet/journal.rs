@@ -61,6 +61,8 @@ mod base64_bytes {
 pub(super) struct Journal {
     file: File,
     folder: String,
+    /// A line was not written to its end: another one after it could never be read.
+    torn: bool,
 }
 
 impl Journal {
@@ -91,7 +93,7 @@ impl Journal {
         file.set_len(end)
             .and_then(|()| file.seek(SeekFrom::Start(end)))
             .map_err(|e| failed(format!("cannot be written: {e}")))?;
-        let mut journal = Self { file, folder: name };
+        let mut journal = Self { file, folder: name, torn: false };
         let mut lines = bytes.split(|b| *b == b'\n').filter(|line| !line.is_empty());
         match lines.next() {
             None => journal.line(config)?,
@@ -125,9 +127,13 @@ impl Journal {
     }
 
     fn line(&mut self, value: &impl Serialize) -> Result<(), DevnetError> {
+        if self.torn {
+            return Err(self.failed("its journal broke off; make room and start again".to_owned()));
+        }
         let mut line = serde_json::to_vec(value).map_err(|e| self.failed(e.to_string()))?;
         line.push(b'\n');
         self.file.write_all(&line).map_err(|e| {
+            self.torn = true;
             self.failed(format!("its journal cannot be written: {e}; make room and start again"))
         })
     }
@@ -139,5 +145,41 @@ impl Journal {
 
     fn failed(&self, reason: String) -> DevnetError {
         DevnetError::Folder { folder: self.folder.clone(), reason }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_failed_write_nothing_more_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("devnet.jsonl");
+        let config = DevnetConfig::default();
+        let (mut journal, events) = Journal::open(folder.path(), &config).unwrap();
+        assert_eq!(events, []);
+        journal.append(&Event::Tick { at_ms: 1 }).unwrap();
+        let writable = std::mem::replace(&mut journal.file, File::open(&path).unwrap());
+        let text = journal.append(&Event::Tick { at_ms: 2 }).unwrap_err().to_string();
+        assert!(text.contains("cannot be written") && text.contains("make room"), "{text}");
+        journal.file = writable;
+        journal.append(&Event::Tick { at_ms: 3 }).unwrap_err();
+        drop(journal);
+        let (_, events) = Journal::open(folder.path(), &config).unwrap();
+        assert_eq!(events, [Event::Tick { at_ms: 1 }]);
+    }
+
+    #[test]
+    fn a_journal_that_cannot_be_read_is_named_with_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = DevnetConfig::default();
+        drop(Journal::open(folder.path(), &config).unwrap());
+        let path = folder.path().join("devnet.jsonl");
+        let mut bytes = fs::read(&path).unwrap();
+        bytes.extend(b"{\"tick\":{\"at_ms\":1}}\n{\"tock\":1}\n");
+        fs::write(&path, bytes).unwrap();
+        let Err(error) = Journal::open(folder.path(), &config) else { panic!("it was read") };
+        assert!(error.to_string().contains("line 3 of its journal"), "{error}");
     }
 }

@@ -6,13 +6,12 @@ use semel_schemas::{
     solana::{Address, Blockhash, Signature},
     time::{BlockHeight, Slot},
 };
-use solana_message::VersionedMessage;
 use solana_pubkey::Pubkey;
-use solana_transaction::versioned::VersionedTransaction;
 
-use super::{Devnet, Preflight, SubmitError, chain::Lifetime};
-use crate::solana::node::{
-    AccountAt, Block, LatestBlockhash, NodeError, SendAnswer, SolanaNode, StatusAt,
+use super::{Devnet, Preflight, SubmitError, chain::Lifetime, decode};
+use crate::solana::{
+    message::unsigned_transaction,
+    node::{AccountAt, Block, LatestBlockhash, NodeError, SendAnswer, SolanaNode, StatusAt},
 };
 
 /// Blocks whose fees are told, as by a real node.
@@ -85,11 +84,9 @@ impl SolanaNode for Devnet {
     }
 
     async fn simulate(&self, message: &[u8]) -> Result<Result<u64, String>, NodeError> {
-        let message: VersionedMessage = bincode::deserialize(message)
-            .map_err(|e| NodeError::Malformed(format!("this is no message: {e}")))?;
-        let signatures = usize::from(message.header().num_required_signatures);
-        let transaction =
-            VersionedTransaction { signatures: vec![Default::default(); signatures], message };
+        let malformed = |e: &dyn ToString| NodeError::Malformed(e.to_string());
+        let bytes = unsigned_transaction(message).map_err(|e| malformed(&e))?;
+        let transaction = decode(&bytes).map_err(|e| malformed(&e))?;
         let simulated = self.read(|chain| chain.simulate(transaction, Lifetime::Replaced));
         Ok(match simulated.error {
             None => Ok(simulated.meta.compute_units_consumed),
@@ -100,7 +97,9 @@ impl SolanaNode for Devnet {
     async fn recent_fees(&self, writable: &[Address]) -> Result<Vec<u64>, NodeError> {
         Ok(self.read(|chain| {
             let newest = chain.range(0, u64::MAX, Commitment::Processed).rev().take(FEE_BLOCKS);
-            newest.map(|block| block.fee(writable)).collect()
+            let mut fees: Vec<u64> = newest.map(|block| block.fee(writable)).collect();
+            fees.reverse();
+            fees
         }))
     }
 
@@ -126,7 +125,7 @@ impl SolanaNode for Devnet {
                 error: recorded.error.as_ref().map(ToString::to_string),
             });
             Ok(StatusAt {
-                context_slot: Slot(chain.tip(Commitment::Processed).slot),
+                context_slot: Slot(finalized.slot),
                 finalized_height: BlockHeight(finalized.height),
                 found,
             })

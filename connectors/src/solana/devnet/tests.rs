@@ -15,7 +15,7 @@ use solana_keypair::Keypair;
 use solana_message::Message;
 use solana_pubkey::Pubkey;
 use solana_signer::Signer as _;
-use solana_transaction::Transaction;
+use solana_transaction::{Transaction, versioned::VersionedTransaction};
 
 use super::{Devnet, DevnetConfig, Preflight, SubmitError, channel_pda, protocol_pda};
 use crate::solana::node::{NodeError, SendAnswer, SolanaNode};
@@ -140,7 +140,7 @@ async fn a_root_is_executed_and_read_back_once_it_is_final() {
     assert_eq!(ring(&devnet, 15, Finalized).await, empty, "other slots of the ring are untouched");
     let status = devnet.status(&signature, None).await.unwrap();
     assert_eq!(status.found.unwrap().commitment, Finalized);
-    assert_eq!(status.context_slot, Slot(5));
+    assert_eq!(status.context_slot, Slot(1), "the finalized slot that the height belongs to");
     assert_eq!(status.finalized_height, BlockHeight(1));
 }
 
@@ -212,6 +212,13 @@ async fn only_the_publisher_or_the_admin_sets_a_root_of_an_existing_channel() {
     let mut unknown = set_root(&publisher, "alpha", 3, 1);
     unknown.data[0] ^= 1;
     assert_eq!(land(&devnet, unknown, &publisher).await.1, code(101));
+    // A protocol that its admin has paused.
+    let protocol = protocol_pda(&devnet.config().mint).0;
+    let mut account = devnet.read(|chain| chain.account(&protocol, Processed)).unwrap();
+    account.data[attention::protocol_layout::PAUSED] = 1;
+    devnet.lock().chain.write_account(protocol, account).unwrap();
+    let paused = land(&devnet, set_root(&publisher, "alpha", 3, 1), &publisher).await;
+    assert_eq!(paused.1, code(attention::PROTOCOL_PAUSED));
 }
 
 #[tokio::test]
@@ -263,6 +270,45 @@ async fn claims_are_executed_and_seen_in_their_block() {
     }
     let (_, error) = land(&devnet, unsigned, &user).await;
     assert!(error.unwrap().ends_with("0xbc2"), "AccountNotSigner");
+}
+
+#[tokio::test]
+async fn accounts_from_lookup_tables_are_resolved() {
+    let devnet = Devnet::new(config()).unwrap();
+    let user = key(USER);
+    let sent = claim(&user, 3, 0);
+    // An active table without authority: 56 bytes of head, then the addresses.
+    let mut data = vec![0; 56];
+    data[0] = 1;
+    data[4..12].fill(0xff);
+    let listed: Vec<Pubkey> = sent.accounts[1..3].iter().map(|a| a.pubkey).collect();
+    listed.iter().for_each(|key| data.extend(key.to_bytes()));
+    let owner = solana_sdk_ids::address_lookup_table::id();
+    let table = solana_account::Account { lamports: 10_000_000, data, owner, ..Default::default() };
+    let at = Pubkey::new_from_array([0x7a; 32]);
+    devnet.lock().chain.write_account(at, table).unwrap();
+    devnet.tick().unwrap();
+
+    let lookup = solana_message::AddressLookupTableAccount { key: at, addresses: listed.clone() };
+    let hash = Hash::new_from_array(newest(&devnet).await);
+    let message = solana_message::v0::Message::try_compile(
+        &user.pubkey(),
+        std::slice::from_ref(&sent),
+        &[lookup],
+        hash,
+    )
+    .unwrap();
+    assert_eq!(message.address_table_lookups[0].writable_indexes.len(), 2);
+    let message = solana_message::VersionedMessage::V0(message);
+    let transaction = VersionedTransaction::try_new(message, &[&user]).unwrap();
+    let bytes = bincode::serialize(&transaction).unwrap();
+    let signature = devnet.submit(&bytes, Preflight::Run).unwrap();
+    devnet.tick().unwrap();
+    let block = devnet.block(Slot(2), Processed).await.unwrap();
+    assert_eq!(block.transactions[0].signature, signature);
+    let seen = &block.transactions[0].instructions[0];
+    let accounts: Vec<_> = sent.accounts.iter().map(|a| Address(a.pubkey.to_bytes())).collect();
+    assert_eq!((seen.program, &seen.accounts), (attention::PROGRAM, &accounts));
 }
 
 #[tokio::test]

@@ -36,13 +36,14 @@ const VERSION: &str = "4.2.2";
 /// lock, and a block takes its time.
 pub(super) fn all(devnet: Devnet) -> Result<RpcModule<Devnet>, RegisterMethodError> {
     type Method = fn(&Devnet, &Args) -> Answer;
-    let offered: [(&'static str, Method); 21] = [
+    let offered: [(&'static str, Method); 22] = [
         ("getHealth", |_, _| Ok("ok".into())),
         ("getVersion", |_, _| Ok(json!({ "solana-core": VERSION, "feature-set": null }))),
         ("getGenesisHash", |d, _| Ok(d.read(genesis_hash))),
         ("getFirstAvailableBlock", |_, _| Ok(0.into())),
         ("getSlot", get_slot),
         ("getBlockHeight", get_block_height),
+        ("getEpochInfo", get_epoch_info),
         ("getBlocks", get_blocks),
         ("getBlock", get_block),
         ("getBlockTime", get_block_time),
@@ -94,6 +95,22 @@ fn get_slot(devnet: &Devnet, args: &Args) -> Answer {
 fn get_block_height(devnet: &Devnet, args: &Args) -> Answer {
     let options = args.options()?;
     devnet.read(|chain| Ok(options.context(chain, options.commitment())?.height.into()))
+}
+
+/// Slot and height of one moment. The devnet has one epoch, which never ends.
+fn get_epoch_info(devnet: &Devnet, args: &Args) -> Answer {
+    let options = args.options()?;
+    devnet.read(|chain| {
+        let tip = options.context(chain, options.commitment())?;
+        Ok(json!({
+            "epoch": 0,
+            "slotIndex": tip.slot,
+            "slotsInEpoch": u64::MAX,
+            "absoluteSlot": tip.slot,
+            "blockHeight": tip.height,
+            "transactionCount": null,
+        }))
+    })
 }
 
 fn get_blocks(devnet: &Devnet, args: &Args) -> Answer {
