@@ -6,6 +6,10 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// Type name of a record whose value is a [`Fault`]: the dead letter of a timer or an outcome, which
+/// have no record of their own.
+pub const FAULT: &str = "semel.fault";
+
 /// Who has to change something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -136,7 +140,7 @@ impl fmt::Display for FaultCode {
 }
 
 /// One fault: the code, and one sentence for a person.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize, JsonSchema)]
 #[error("{code}: {text}")]
 pub struct Fault {
     /// Stable code.
