@@ -5,6 +5,7 @@
 //! (`operators/`), conversations with databases and chains (`connectors/`), data types that flow
 //! (`schemas/`).
 
+pub mod admin;
 pub mod engine;
 pub mod folder;
 pub mod host;

@@ -1,0 +1,5 @@
+//! x
+use super::Done;
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {}
+pub(super) fn demo(_: &Args) -> Done { Ok(()) }
