@@ -1,8 +1,6 @@
-//! A record kept in state until it may go on, and names of record types that come from settings.
+//! A record kept in state until it may go on.
 //!
 //! Invariant: what is taken out is what was put in, to the byte: id, type, key, value and headers.
-
-use std::{collections::BTreeSet, sync::Mutex};
 
 use semel_schemas::{header::Headers, solana::Base64};
 use serde::{Deserialize, Serialize};
@@ -52,21 +50,6 @@ impl From<Kept> for Envelope {
     }
 }
 
-/// Makes names from settings outlive everything, as [`crate::operator::Operator::takes`] asks.
-/// Each distinct list is kept once for the life of the process: there are as many as there are
-/// kinds of stages, not of tasks or records.
-pub(crate) fn lasting(names: &[&str]) -> &'static [&'static str] {
-    static LISTS: Mutex<BTreeSet<&'static [&'static str]>> = Mutex::new(BTreeSet::new());
-    let mut lists = LISTS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if let Some(list) = lists.iter().find(|list| **list == names) {
-        return list;
-    }
-    let list: Vec<&'static str> = names.iter().map(|name| &*(*name).to_owned().leak()).collect();
-    let list: &'static [&'static str] = list.leak();
-    lists.insert(list);
-    list
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,13 +70,5 @@ mod tests {
             let back: Kept = serde_json::from_slice(&bytes).unwrap();
             assert_eq!(Envelope::from(back), record);
         }
-    }
-
-    #[test]
-    fn the_same_names_are_kept_once() {
-        let names = [String::from("one"), String::from("two")];
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        assert!(std::ptr::eq(lasting(&names), lasting(&["one", "two"])));
-        assert_ne!(lasting(&["one"]), lasting(&["two"]));
     }
 }

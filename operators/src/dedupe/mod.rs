@@ -27,7 +27,6 @@ use serde::Deserialize;
 use self::layout::{Dropped, Entry, Ids, Meta};
 use crate::{
     field::{self, FieldPath, digest},
-    kept,
     operator::{Context, Envelope, Input, Operator, StoreDecl, TimerKey, To},
 };
 
@@ -91,7 +90,6 @@ fn default_max_forget() -> usize {
 #[derive(Debug)]
 pub struct Dedupe {
     settings: Settings,
-    takes: &'static [&'static str],
 }
 
 /// What a record or a retraction says of itself.
@@ -121,10 +119,7 @@ impl Dedupe {
         if settings.max_forget == 0 {
             return Err("`max_forget` is 0: at least one key a step must be forgotten".into());
         }
-        let mut takes = vec![settings.record.as_str()];
-        takes.extend(settings.retraction.as_deref());
-        let takes = kept::lasting(&takes);
-        Ok(Self { settings, takes })
+        Ok(Self { settings })
     }
 
     fn admit(&self, ctx: &mut Context<'_>, record: Envelope) -> Result<(), Fault> {
@@ -369,8 +364,8 @@ impl Operator for Dedupe {
         layout::STORES
     }
 
-    fn takes(&self) -> &'static [&'static str] {
-        self.takes
+    fn takes(&self, kind: &str) -> bool {
+        kind == self.settings.record || Some(kind) == self.settings.retraction.as_deref()
     }
 
     fn outputs(&self) -> &'static [&'static str] {

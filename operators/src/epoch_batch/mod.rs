@@ -253,8 +253,8 @@ impl Operator for EpochBatch {
         layout::STORES
     }
 
-    fn takes(&self) -> &'static [&'static str] {
-        &[claim::CLAIM, claim::CLAIM_RETRACTED, claim::SETTLEMENT]
+    fn takes(&self, kind: &str) -> bool {
+        [claim::CLAIM, claim::CLAIM_RETRACTED, claim::SETTLEMENT].contains(&kind)
     }
 
     fn outputs(&self) -> &'static [&'static str] {

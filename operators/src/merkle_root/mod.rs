@@ -154,8 +154,8 @@ impl Operator for MerkleRoot {
         ]
     }
 
-    fn takes(&self) -> &'static [&'static str] {
-        &[claim::BATCH]
+    fn takes(&self, kind: &str) -> bool {
+        [claim::BATCH].contains(&kind)
     }
 
     fn outputs(&self) -> &'static [&'static str] {

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     field::{self, FieldPath, digest},
-    kept::{self, Kept},
+    kept::Kept,
     operator::{Context, Envelope, Input, Operator, StoreDecl, TimerKey, To, from_state},
 };
 
@@ -116,7 +116,6 @@ struct Track {
 #[derive(Debug)]
 pub struct NonceOrder {
     settings: Settings,
-    takes: &'static [&'static str],
 }
 
 impl NonceOrder {
@@ -128,8 +127,7 @@ impl NonceOrder {
         if settings.max_outputs == 0 {
             return Err("`max_outputs` is 0: at least one record a step must go on".into());
         }
-        let takes = kept::lasting(&[&settings.record]);
-        Ok(Self { settings, takes })
+        Ok(Self { settings })
     }
 
     fn record(&self, ctx: &mut Context<'_>, record: Envelope) -> Result<(), Fault> {
@@ -278,8 +276,8 @@ impl Operator for NonceOrder {
         &[StoreDecl { name: TRACKS, version: 1 }, StoreDecl { name: EARLY, version: 1 }]
     }
 
-    fn takes(&self) -> &'static [&'static str] {
-        self.takes
+    fn takes(&self, kind: &str) -> bool {
+        kind == self.settings.record
     }
 
     fn outputs(&self) -> &'static [&'static str] {
