@@ -6,6 +6,7 @@
 //! (`schemas/`).
 
 pub mod admin;
+pub mod audit;
 pub mod engine;
 pub mod folder;
 pub mod host;
