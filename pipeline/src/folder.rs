@@ -15,7 +15,7 @@ use std::{
     sync::Arc,
 };
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
 /// The lock file's name; it holds the process id of its owner, for people.
 const LOCK: &str = "semel.lock";
@@ -75,9 +75,7 @@ impl DataFolder {
         let lock = lock(path)?;
         // What a damaged disk holds may trip the database's own assertions; that is an answer like
         // any other.
-        let opened = catch_unwind(AssertUnwindSafe(|| {
-            Database::builder(path.join(DATABASE)).manual_journal_persist(true).open()
-        }));
+        let opened = catch_unwind(AssertUnwindSafe(|| open_database(&path.join(DATABASE))));
         let db = match opened {
             Ok(Ok(db)) => db,
             Ok(Err(e)) => return Err(storage(damaged(&e))),
@@ -106,6 +104,18 @@ impl DataFolder {
                 .max_memtable_size(memtable)
         })
     }
+}
+
+/// Opens the database and writes to it: a disk that cannot be written to, or damage that shows
+/// only in the next write, is told of before anything is promised.
+fn open_database(path: &Path) -> fjall::Result<Database> {
+    let db = Database::builder(path).manual_journal_persist(true).open()?;
+    let openings = db.keyspace("openings", || {
+        KeyspaceCreateOptions::default().manual_journal_persist(true).max_memtable_size(1 << 20)
+    })?;
+    openings.insert("last", format!("process {}", std::process::id()))?;
+    db.persist(PersistMode::SyncData)?;
+    Ok(db)
 }
 
 fn damaged(reason: &dyn fmt::Display) -> String {

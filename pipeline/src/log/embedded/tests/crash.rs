@@ -110,20 +110,34 @@ fn a_journal_cut_at_any_byte_holds_exactly_the_commits_before_the_cut() {
     }
 }
 
+/// What is written to a log that was opened is found again.
+fn goes_on(log: EmbeddedLog, folder: &Path, found: u64) {
+    let next = format!("log {}", found + 1);
+    match log.append(vec![put("log", P0, "k", &next)]) {
+        Ok(_) => {
+            drop(log);
+            let log = EmbeddedLog::open(folder, fast()).unwrap();
+            assert_eq!(values(&log, "log", P0).last(), Some(&next));
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
 #[test]
 fn a_journal_spoiled_at_any_byte_of_the_last_commit_holds_the_others_or_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (bytes, lengths) = written(folder.path());
     let last = lengths[lengths.len() - 2];
     let mut refused = 0;
-    for at in last..bytes.len() {
+    for (at, flip) in (last..bytes.len()).flat_map(|at| [(at, 0x01), (at, 0x80), (at, 0xff)]) {
         let mut spoiled = bytes.clone();
-        spoiled[at] ^= 0x55;
-        let (_other, log) = reopened(folder.path(), &spoiled);
+        spoiled[at] ^= flip;
+        let (other, log) = reopened(folder.path(), &spoiled);
         match log {
             Ok(log) => {
                 let found = commits(&log);
                 assert!(found == COMMITS - 1 || found == COMMITS, "spoiled at {at}: {found}");
+                goes_on(log, other.path(), found);
             }
             Err(LogError::Storage(text)) => {
                 assert!(text.contains("bring"), "says what to do: {text}");
