@@ -9,7 +9,10 @@ use std::{
 use semel_schemas::topic::NextOffset;
 
 use super::{KEPT, P0, P1, create, fast, name, owner, put, values};
-use crate::log::{Log, LogError, embedded::EmbeddedLog};
+use crate::{
+    folder::DataFolder,
+    log::{Log, LogError, embedded::EmbeddedLog},
+};
 
 /// Commits whose tails are cut.
 const COMMITS: u64 = 4;
@@ -165,4 +168,25 @@ fn a_log_that_was_not_closed_holds_what_was_answered() {
     member.produce(put("out", P0, "k", "open")).unwrap();
     let (_third, found) = reopened(other.path(), &content(other.path()));
     assert_eq!(commits(&found.unwrap()), next);
+}
+
+#[test]
+fn a_torn_tail_is_cut_off_by_a_repair_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut bytes, lengths) = written(folder.path());
+    assert_eq!(DataFolder::repair(folder.path()).unwrap(), None, "a sound folder is left alone");
+    let last = lengths[lengths.len() - 2];
+    let value = bytes.windows(5).rposition(|w| w == format!("out {COMMITS}").as_bytes()).unwrap();
+    assert!(value > last);
+    // A page that the disk had not taken when the power failed.
+    bytes[value..value + 5].fill(0);
+    let (other, refused) = reopened(folder.path(), &bytes);
+    let text = refused.unwrap_err().to_string();
+    assert!(text.contains("semel repair"), "{text}");
+    let repaired = DataFolder::repair(other.path()).unwrap().unwrap();
+    assert!(fs::read(&repaired.kept).unwrap().starts_with(&bytes), "the journal is kept");
+    assert!(repaired.cut > 0 && repaired.cut < (bytes.len() - last) as u64, "{repaired:?}");
+    let log = EmbeddedLog::open(other.path(), fast()).unwrap();
+    assert_eq!(commits(&log), COMMITS - 1);
+    goes_on(log, other.path(), COMMITS - 1);
 }

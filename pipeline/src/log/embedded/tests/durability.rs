@@ -13,7 +13,7 @@ use semel_schemas::topic::NextOffset;
 
 use super::{KEPT, P0, create, open, owner, put, quiet, values};
 use crate::log::{
-    Log, LogError, TxnFault,
+    Event, Log, LogError, MemberSpec, TxnFault,
     embedded::{Disk, EmbeddedLog, Settings, SyncLayer},
 };
 
@@ -221,4 +221,43 @@ fn a_failed_sync_ends_the_log() {
 #[test]
 fn a_full_disk_ends_the_log() {
     ends_the_log(|layer, fails| layer.fail_write.store(fails, SeqCst));
+}
+
+// The commit was checked while its member owned the partition, so it will be made; whoever owns the
+// partition next must start behind it.
+#[test]
+fn a_new_owner_waits_for_the_commit_that_is_under_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, layer) = layered(&folder);
+    let spec = |instance: &str| MemberSpec {
+        group: "g".to_owned(),
+        topic: super::name("in"),
+        instance: instance.to_owned(),
+        transaction_timeout: Duration::from_secs(10),
+        session_timeout: Duration::from_millis(20),
+    };
+    let mut old = log.join(&spec("old")).unwrap();
+    old.init().unwrap();
+    old.poll(0, Duration::ZERO).unwrap();
+    let syncs = layer.syncs.load(SeqCst);
+    layer.hold();
+    std::thread::scope(|scope| {
+        let commit = scope.spawn(|| old.commit(&[(P0, NextOffset(7))]));
+        while layer.syncs.load(SeqCst) == syncs {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let mut heir = log.join(&spec("heir")).unwrap();
+        let mut events = Vec::new();
+        while events.is_empty() {
+            events = heir.poll(0, Duration::from_millis(10)).unwrap();
+        }
+        assert!(matches!(&events[..], [Event::Assigned(all)] if all.len() == 8), "{events:?}");
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(100));
+            layer.free();
+        });
+        let committed = heir.committed(&[P0]).unwrap();
+        assert_eq!(committed.get(&P0), Some(&NextOffset(7)));
+        commit.join().unwrap().unwrap();
+    });
 }

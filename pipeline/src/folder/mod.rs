@@ -6,6 +6,8 @@
 //! Invariant: while a [`DataFolder`] or anything made from it lives, no other process opens the
 //! folder.
 
+mod repair;
+
 use std::{
     fmt,
     fs::{self, File, OpenOptions, TryLockError},
@@ -15,6 +17,7 @@ use std::{
     sync::Arc,
 };
 
+pub use self::repair::Repaired;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
 /// The lock file's name; it holds the process id of its owner, for people.
@@ -119,7 +122,10 @@ fn open_database(path: &Path) -> fjall::Result<Database> {
 }
 
 fn damaged(reason: &dyn fmt::Display) -> String {
-    format!("{reason}; if the disk is sound and has room, bring the folder back from a copy")
+    format!(
+        "{reason}; if the disk is sound and has room, bring the folder back from a copy, or, when \
+         the power failed, cut off what cannot be read with `semel repair`"
+    )
 }
 
 /// Takes the folder's lock, or says who has it.
