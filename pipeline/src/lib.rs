@@ -5,6 +5,9 @@
 //! (`operators/`), conversations with databases and chains (`connectors/`), data types that flow
 //! (`schemas/`).
 
+pub mod engine;
 pub mod folder;
+pub mod host;
 pub mod log;
+pub mod spec;
 pub mod state;

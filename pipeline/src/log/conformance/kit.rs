@@ -280,7 +280,10 @@ impl Lane {
     pub fn produce(&mut self, h: &dyn Harness, record: &OutRecord) {
         until(h, "the record is taken", || match self.member.produce(record.clone()) {
             Err(ProduceError::Full) => None,
-            answer => Some(answer.expect("the record is taken")),
+            answer => {
+                answer.expect("the record is taken");
+                Some(())
+            }
         });
     }
 
