@@ -7,4 +7,5 @@
 pub mod perform;
 pub mod signer;
 pub mod sink;
+pub mod sinks;
 pub mod solana;
