@@ -5,6 +5,8 @@
 //! (`operators/`), conversations with databases and chains (`connectors/`), data types that flow
 //! (`schemas/`).
 
+pub mod admin;
+pub mod audit;
 pub mod engine;
 pub mod folder;
 pub mod host;

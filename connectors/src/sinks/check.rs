@@ -227,9 +227,9 @@ fn kind(declared: &str, dialect: &Dialect) -> Result<Kind, &'static str> {
     match (base.trim(), arguments.as_slice()) {
         ("varchar" | "character varying" | "text", []) => Ok(Kind::Text(None)),
         ("varchar" | "character varying", [max]) => Ok(Kind::Text(Some(*max))),
+        // SQLite keeps each of them in 64 bits.
+        ("smallint" | "int" | "integer" | "bigint", []) if sqlite => Ok(Kind::Int(64)),
         ("smallint", []) => Ok(Kind::Int(16)),
-        // SQLite's INTEGER PRIMARY KEY is its row id: 64 bits.
-        ("integer", []) if sqlite => Ok(Kind::Int(64)),
         ("int" | "integer", []) => Ok(Kind::Int(32)),
         ("bigint", []) => Ok(Kind::Int(64)),
         ("numeric" | "decimal", _) if sqlite => {

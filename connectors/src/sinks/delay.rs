@@ -3,8 +3,8 @@
 //! Lives here: how a record is kept there, and its way in and out. May not live here: what a
 //! record means for a row (`plan.rs`, `apply.rs`).
 //! Invariants: a record leaves the table only as a row or as refused, in the transaction that
-//! makes it so; of the records of one row only the oldest is tried; a write tries a bounded
-//! number.
+//! makes it so; the records of one row are tried in order, from the oldest; a write tries a
+//! bounded number.
 
 use std::collections::HashSet;
 

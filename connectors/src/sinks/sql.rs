@@ -6,6 +6,8 @@
 //! Invariants: names are plain identifiers (see `mapping::is_identifier`) and always quoted;
 //! values are always bound.
 
+use std::collections::BTreeSet;
+
 use super::{
     cell::Kind,
     mapping::{ID_COLUMN, OnConflict},
@@ -249,38 +251,52 @@ impl Dialect {
         )
     }
 
-    /// (sink, topic, partition): the records that may be tried now: the first of its key, and
-    /// its parent is there. Offset, table, record; at most `limit`, in order.
+    /// (sink, topic, partition): the records that may be tried now, those of each row in order:
+    /// the parent of the oldest one is there. Offset, table, record; at most `limit`.
     pub(super) fn releasable(&self, plan: &Plan, limit: usize) -> String {
         let targets: Vec<_> = plan.tables.iter().map(|t| t.spec.table.as_str()).collect();
-        let mut found = String::from("d.\"parent_table\" IS NULL");
-        let mut parents: Vec<_> =
-            plan.tables.iter().flat_map(|t| t.lookups().map(|(_, l)| l.table.as_str())).collect();
-        parents.sort_unstable();
-        parents.dedup();
+        let same = |other: &str, than: &str| {
+            ["sink", "topic", "partition", "target", "key"]
+                .map(|name| format!("{other}.\"{name}\" = {than}.\"{name}\""))
+                .join(" AND ")
+        };
+        format!(
+            "SELECT CAST(d.\"offset\" AS text), d.\"target\", d.\"record\" {from} \
+             AND d.\"target\" IN ('{targets}') \
+             AND EXISTS (SELECT 1 FROM {delayed} h WHERE {head} AND ({ready}) \
+               AND NOT EXISTS (SELECT 1 FROM {delayed} e WHERE {earlier} \
+                 AND e.\"offset\" < h.\"offset\")) \
+             ORDER BY d.\"offset\", d.\"target\" LIMIT {limit}",
+            from = self.delayed(3),
+            targets = targets.join("', '"),
+            delayed = self.table("semel_delayed"),
+            head = same("h", "d"),
+            ready = self.has_parent(plan),
+            earlier = same("e", "h"),
+        )
+    }
+
+    /// Whether what `h` waits for is there.
+    fn has_parent(&self, plan: &Plan) -> String {
+        let lookups = plan.tables.iter().flat_map(TablePlan::lookups);
+        let parents: BTreeSet<_> = lookups.map(|(_, lookup)| lookup.table.as_str()).collect();
         // A mapping that changed: what waited for a table that is no parent now is tried.
-        found += &match parents.as_slice() {
-            [] => " OR true".to_owned(),
-            names => format!(" OR d.\"parent_table\" NOT IN ('{}')", names.join("', '")),
+        let names: Vec<_> = parents.iter().map(|name| format!("'{name}'")).collect();
+        let mut ready = match names.as_slice() {
+            [] => return "1 = 1".to_owned(),
+            names => format!(
+                "h.\"parent_table\" IS NULL OR h.\"parent_table\" NOT IN ({})",
+                names.join(", ")
+            ),
         };
         for parent in parents {
-            found += &format!(
-                " OR (d.\"parent_table\" = '{parent}' AND EXISTS (SELECT 1 FROM {} p \
-                 WHERE p.\"{ID_COLUMN}\" = d.\"parent_key\"))",
+            ready += &format!(
+                " OR (h.\"parent_table\" = '{parent}' AND EXISTS (SELECT 1 FROM {} p \
+                 WHERE p.\"{ID_COLUMN}\" = h.\"parent_key\"))",
                 self.table(parent)
             );
         }
-        format!(
-            "SELECT CAST(d.\"offset\" AS text), d.\"target\", d.\"record\" {} AND ({found}) \
-             AND d.\"target\" IN ('{}') AND NOT EXISTS (SELECT 1 FROM {} e WHERE e.\"sink\" = d.\"sink\" \
-               AND e.\"topic\" = d.\"topic\" AND e.\"partition\" = d.\"partition\" \
-               AND e.\"target\" = d.\"target\" AND e.\"key\" = d.\"key\" \
-               AND e.\"offset\" < d.\"offset\") \
-             ORDER BY d.\"offset\", d.\"target\" LIMIT {limit}",
-            self.delayed(3),
-            targets.join("', '"),
-            self.table("semel_delayed")
-        )
+        ready
     }
 
     /// (parent's id): id and value of the column. The lock keeps a parent from being deleted

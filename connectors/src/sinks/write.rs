@@ -11,13 +11,17 @@ use std::{
 };
 
 use async_trait::async_trait;
-use semel_schemas::topic::{NextOffset, Partition, TopicId, TopicName};
+use semel_schemas::{
+    fault::Fault,
+    record::Record,
+    topic::{NextOffset, Partition, TopicId, TopicName},
+};
 
 use super::{
     apply::Applier,
     check::{self, Catalog, ColumnInfo},
     mapping::SinkSpec,
-    plan::Plan,
+    plan::{Op, Plan},
     session::{Backend, DbError, Rows, Session},
     sql::Dialect,
 };
@@ -162,20 +166,14 @@ impl SqlSink {
         Ok(session.run(dialect.advance(), rows).await? == 1)
     }
 
-    /// All of a write but its commit.
+    /// The rows of a batch whose offset row is ours.
     async fn rows(
         &self,
         session: &mut dyn Session,
         plan: &Plan,
         batch: &SinkBatch,
+        Planned { ops, mut refused }: Planned,
     ) -> Result<Written, DbError> {
-        let (mut ops, mut refused) = (Vec::with_capacity(batch.records.len()), Vec::new());
-        for (index, record) in batch.records.iter().enumerate() {
-            match plan.ops(index, record, None) {
-                Ok(found) => ops.extend(found),
-                Err(fault) => refused.push((record.clone(), fault)),
-            }
-        }
         let mut applier = Applier { plan, dialect: self.dialect(), session };
         let before = applier.delayed(batch).await?;
         let blocked = match before {
@@ -198,20 +196,43 @@ impl SqlSink {
         Ok(Written::Done { rows, delayed, refused })
     }
 
+    /// All of a write but its commit.
     async fn transaction(
         &self,
         session: &mut dyn Session,
         plan: &Plan,
         batch: &SinkBatch,
+        planned: Planned,
     ) -> Result<Written, SinkError> {
         if self.advance(session, batch).await.map_err(DbError::into_sink)? {
-            return self.rows(session, plan, batch).await.map_err(DbError::into_sink);
+            let written = self.rows(session, plan, batch, planned).await;
+            return written.map_err(DbError::into_sink);
         }
         let sql = self.dialect().position();
         let row = self.row(session, sql, &batch.topic, batch.partition).await;
         let row = row.map_err(DbError::into_sink)?;
         let found = self.of_topic(row, &batch.topic, &batch.topic_id, batch.partition)?;
         Ok(Written::Moved { found })
+    }
+}
+
+/// What a batch asks for, before the database has seen it.
+#[derive(Default)]
+struct Planned {
+    ops: Vec<Op>,
+    refused: Vec<(Record, Fault)>,
+}
+
+impl Planned {
+    fn new(plan: &Plan, batch: &SinkBatch) -> Self {
+        let mut planned = Self::default();
+        for (index, record) in batch.records.iter().enumerate() {
+            match plan.ops(index, record, None) {
+                Ok(found) => planned.ops.extend(found),
+                Err(fault) => planned.refused.push((record.clone(), fault)),
+            }
+        }
+        planned
     }
 }
 
@@ -238,8 +259,10 @@ impl Sink for SqlSink {
 
     async fn write(&self, batch: &SinkBatch) -> Result<Written, SinkError> {
         let plan = self.plan().await?;
+        // Before the transaction: it is to hold its locks no longer than it has to.
+        let planned = Planned::new(&plan, batch);
         let mut session = self.backend.begin().await?;
-        match self.transaction(session.as_mut(), &plan, batch).await {
+        match self.transaction(session.as_mut(), &plan, batch, planned).await {
             Ok(done @ Written::Done { .. }) => session.commit().await.map(|()| done),
             Ok(moved) => {
                 session.rollback().await;

@@ -157,6 +157,18 @@ fn each_epoch_waits_for_its_own_threshold() {
 }
 
 #[test]
+fn further_progress_does_not_start_the_threshold_anew() {
+    let mut world = given();
+    world.finalized(199);
+    for ms in (1000..THRESHOLD_MS).step_by(1000) {
+        world.at(ms);
+        world.finalized(199 + ms / 100);
+    }
+    world.at(THRESHOLD_MS);
+    assert_eq!(epochs(&mut world), [1]);
+}
+
+#[test]
 fn leaves_stand_in_the_order_of_the_chain_and_go_out_in_bounded_steps() {
     let mut world = given();
     let mut claims: Vec<_> =

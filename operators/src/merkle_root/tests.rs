@@ -171,6 +171,29 @@ fn no_record_of_state_grows_with_an_epoch() {
 }
 
 #[test]
+fn the_hashes_of_a_large_batch_are_deleted_a_few_a_step() {
+    let mut world = given("ao-claim-v0");
+    let mut step = crate::operator::Step::default();
+    for epoch in [Epoch(1), Epoch(2)] {
+        let key = batch_key("chan", epoch);
+        for chunk in 0..700 {
+            let at = leaves_key(&key, chunk * LEAVES_PER_RECORD);
+            step.writes.insert((LEAVES, at), Some(vec![0]));
+        }
+        step.writes.insert((DONE, key), Some(Vec::new()));
+    }
+    world.bench.state.apply(&step);
+    world.timers.insert(TimerKey::wall(SWEEP), (0, Vec::new()));
+    let mut left = world.bench.state.len();
+    while world.fire_one() {
+        let now = world.bench.state.len();
+        assert!(left - now <= SWEEP_MAX + 1);
+        left = now;
+    }
+    assert!(world.bench.state.is_empty());
+}
+
+#[test]
 fn an_unknown_profile_is_refused() {
     let settings = Settings { profile: "x".into() };
     assert!(MerkleRoot::new(settings).unwrap_err().contains("ao-claim-v0"));

@@ -38,7 +38,7 @@ use crate::{
 /// What a process needs to run a plan.
 pub struct HostParts {
     /// The plan.
-    pub plan: Plan,
+    pub plan: Arc<Plan>,
     /// The log.
     pub log: Arc<dyn Log>,
     /// Local stores.

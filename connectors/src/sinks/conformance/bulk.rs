@@ -50,7 +50,7 @@ async fn outcome(steps: &[Step], size: usize) -> Vec<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn the_size_of_batches_changes_nothing(
         steps in proptest::collection::vec(step(), 1..30),

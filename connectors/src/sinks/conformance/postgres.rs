@@ -82,6 +82,63 @@ async fn a_backend_that_dies_in_the_middle_leaves_nothing_behind() {
     assert_eq!(done(&*sink, &second).await, (2, 0, vec![]));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn every_kind_of_column_takes_its_values() {
+    let db = Db::postgres("kinds").await;
+    db.ready(shipped("claims")).await;
+    db.exec(
+        "CREATE TABLE kinds (semel_id VARCHAR UNIQUE, s SMALLINT, i INT, b BIGINT, n NUMERIC(10,2), \
+           m NUMERIC, f DOUBLE PRECISION, yes BOOLEAN, at TIMESTAMP, tz TIMESTAMPTZ, j JSON, \
+           jb JSONB, v VARCHAR(3), x TEXT)",
+    )
+    .await;
+    let spec = r#"
+        name = "kinds"
+        topic = "t"
+        [[tables]]
+        table = "kinds"
+        types = ["kinds"]
+        key = ["k.a", "k.b"]
+        retract = { types = ["gone"], action = { set = { yes = false, i = 0, v = "abc" } } }
+        [tables.columns]
+        s = "s"
+        i = "i"
+        b = "b"
+        n = "n"
+        m = "n"
+        f = "f"
+        yes = "yes"
+        at = { field = "at", form = "ms" }
+        tz = { field = "at", form = "ms" }
+        j = "k"
+        jb = "k"
+        v = { field = "v", optional = true, null_if = "" }
+        x = { value = "constant" }
+    "#;
+    let sink = db.ready(toml::from_str(spec).unwrap()).await;
+    let value = json!({
+        "k": {"a": "x", "b": 7}, "s": -32768, "i": "2147483647", "b": i64::MIN, "n": "-12345678.90",
+        "f": 0.1, "yes": true, "at": 1_763_424_000_123_u64, "v": "",
+    });
+    for (offset, kind) in [(0, "kinds"), (1, "kinds"), (2, "gone")] {
+        let batch = batch((offset > 0).then_some(offset), vec![record(offset, kind, &value)]);
+        assert_eq!(done(&*sink, &batch).await, (1, 0, vec![]));
+        let want = if kind == "gone" { ("0", "f", "abc") } else { ("2147483647", "t", "-") };
+        assert_eq!(
+            db.texts(
+                "SELECT concat_ws(' ', semel_id, s, i, b, n, m, f, yes, at, tz AT TIME ZONE 'UTC', \
+                   j ->> 'b', jb ->> 'b', coalesce(v, '-'), x) FROM kinds"
+            )
+            .await,
+            [format!(
+                "x:7 -32768 {} -9223372036854775808 -12345678.90 -12345678.90 0.1 {} \
+                 2025-11-18 00:00:00.123 2025-11-18 00:00:00.123 7 7 {} constant",
+                want.0, want.1, want.2
+            )]
+        );
+    }
+}
+
 /// What the wire does with the next commit.
 const PASS: u8 = 0;
 const CUT_BEFORE: u8 = 1;
@@ -108,7 +165,7 @@ async fn carry(mut client: TcpStream, mut server: TcpStream, mode: Arc<AtomicU8>
         tokio::select! {
             read = client.read(&mut up) => {
                 let Ok(length @ 1..) = read else { return };
-                let is_commit = up[..length].windows(6).any(|w| w == b"COMMIT");
+                let is_commit = up[..length].windows(7).any(|w| w == b"COMMIT\0");
                 let mode = if is_commit { mode.load(Ordering::SeqCst) } else { PASS };
                 if mode == CUT_BEFORE {
                     return;

@@ -16,6 +16,7 @@ mod config;
 mod journal;
 pub(crate) mod node;
 mod setup;
+pub mod traffic;
 #[cfg(test)]
 pub(crate) mod tests;
 

@@ -99,8 +99,11 @@ pub async fn run_devnet(
     ended
 }
 
-/// Produces slots as they fall due; ends only with an error.
-async fn keep_time(devnet: Devnet, period: Duration) -> Result<(), DevnetError> {
+/// Produces slots as they fall due by the machine's clock; ends only with an error.
+///
+/// # Errors
+/// If the chain cannot go on.
+pub async fn keep_time(devnet: Devnet, period: Duration) -> Result<(), DevnetError> {
     let mut ticks = tokio::time::interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

@@ -9,7 +9,7 @@
 //! have no markers, a member that ends gives its partitions up at once. It guarantees what the
 //! trait says, and with [`Durability::Disk`] that a commit which was answered survives the loss of
 //! power. After a failed write or sync every call answers [`LogError::Storage`] or
-//! [`TxnFault::Unknown`](super::TxnFault::Unknown), until the process starts anew.
+//! [`TxnFault::Unknown`], until the process starts anew.
 
 mod commits;
 mod groups;

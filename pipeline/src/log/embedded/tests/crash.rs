@@ -9,7 +9,10 @@ use std::{
 use semel_schemas::topic::NextOffset;
 
 use super::{KEPT, P0, P1, create, fast, name, owner, put, values};
-use crate::log::{Log, LogError, embedded::EmbeddedLog};
+use crate::{
+    folder::DataFolder,
+    log::{Log, LogError, embedded::EmbeddedLog},
+};
 
 /// Commits whose tails are cut.
 const COMMITS: u64 = 4;
@@ -110,20 +113,34 @@ fn a_journal_cut_at_any_byte_holds_exactly_the_commits_before_the_cut() {
     }
 }
 
+/// What is written to a log that was opened is found again.
+fn goes_on(log: EmbeddedLog, folder: &Path, found: u64) {
+    let next = format!("log {}", found + 1);
+    match log.append(vec![put("log", P0, "k", &next)]) {
+        Ok(_) => {
+            drop(log);
+            let log = EmbeddedLog::open(folder, fast()).unwrap();
+            assert_eq!(values(&log, "log", P0).last(), Some(&next));
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
 #[test]
 fn a_journal_spoiled_at_any_byte_of_the_last_commit_holds_the_others_or_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (bytes, lengths) = written(folder.path());
     let last = lengths[lengths.len() - 2];
     let mut refused = 0;
-    for at in last..bytes.len() {
+    for (at, flip) in (last..bytes.len()).flat_map(|at| [(at, 0x01), (at, 0x80), (at, 0xff)]) {
         let mut spoiled = bytes.clone();
-        spoiled[at] ^= 0x55;
-        let (_other, log) = reopened(folder.path(), &spoiled);
+        spoiled[at] ^= flip;
+        let (other, log) = reopened(folder.path(), &spoiled);
         match log {
             Ok(log) => {
                 let found = commits(&log);
                 assert!(found == COMMITS - 1 || found == COMMITS, "spoiled at {at}: {found}");
+                goes_on(log, other.path(), found);
             }
             Err(LogError::Storage(text)) => {
                 assert!(text.contains("bring"), "says what to do: {text}");
@@ -151,4 +168,25 @@ fn a_log_that_was_not_closed_holds_what_was_answered() {
     member.produce(put("out", P0, "k", "open")).unwrap();
     let (_third, found) = reopened(other.path(), &content(other.path()));
     assert_eq!(commits(&found.unwrap()), next);
+}
+
+#[test]
+fn a_torn_tail_is_cut_off_by_a_repair_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut bytes, lengths) = written(folder.path());
+    assert_eq!(DataFolder::repair(folder.path()).unwrap(), None, "a sound folder is left alone");
+    let last = lengths[lengths.len() - 2];
+    let value = bytes.windows(5).rposition(|w| w == format!("out {COMMITS}").as_bytes()).unwrap();
+    assert!(value > last);
+    // A page that the disk had not taken when the power failed.
+    bytes[value..value + 5].fill(0);
+    let (other, refused) = reopened(folder.path(), &bytes);
+    let text = refused.unwrap_err().to_string();
+    assert!(text.contains("semel repair"), "{text}");
+    let repaired = DataFolder::repair(other.path()).unwrap().unwrap();
+    assert!(fs::read(&repaired.kept).unwrap().starts_with(&bytes), "the journal is kept");
+    assert!(repaired.cut > 0 && repaired.cut < (bytes.len() - last) as u64, "{repaired:?}");
+    let log = EmbeddedLog::open(other.path(), fast()).unwrap();
+    assert_eq!(commits(&log), COMMITS - 1);
+    goes_on(log, other.path(), COMMITS - 1);
 }

@@ -13,7 +13,7 @@ use semel_schemas::topic::NextOffset;
 
 use super::{KEPT, P0, create, open, owner, put, quiet, values};
 use crate::log::{
-    Log, LogError, TxnFault,
+    Event, Log, LogError, MemberSpec, TxnFault,
     embedded::{Disk, EmbeddedLog, Settings, SyncLayer},
 };
 
@@ -31,13 +31,23 @@ struct Layer {
 }
 
 impl Layer {
-    fn hold(&self) {
+    /// Holds syncs back until the guard is dropped, also by a failing test.
+    fn hold(&self) -> Held<'_> {
         *self.held.lock().unwrap() = true;
+        Held(self)
     }
 
     fn free(&self) {
         *self.held.lock().unwrap() = false;
         self.freed.notify_all();
+    }
+}
+
+struct Held<'a>(&'a Layer);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.free();
     }
 }
 
@@ -81,8 +91,8 @@ fn no_commit_is_answered_or_seen_before_a_sync_that_began_after_its_write() {
     let (log, layer) = layered(&folder);
     let (writes, syncs) = (layer.writes.load(SeqCst), layer.syncs.load(SeqCst));
     let answered = AtomicBool::new(false);
-    layer.hold();
     std::thread::scope(|scope| {
+        let held = layer.hold();
         scope.spawn(|| {
             let mut member = owner(&log, "g", "in", "i");
             member.produce(put("out", P0, "k", "v")).unwrap();
@@ -96,16 +106,16 @@ fn no_commit_is_answered_or_seen_before_a_sync_that_began_after_its_write() {
             }
         };
         reach(syncs + 1);
-        layer.free();
+        drop(held);
         reach(syncs + 2);
     });
     assert!(answered.load(SeqCst));
     assert_eq!(layer.writes.load(SeqCst), writes + 2);
     assert_eq!(layer.durable.load(SeqCst), writes + 2, "the last write was synced after it");
 
-    layer.hold();
     answered.store(false, SeqCst);
     std::thread::scope(|scope| {
+        let held = layer.hold();
         scope.spawn(|| {
             log.append(vec![put("out", P0, "k", "w")]).unwrap();
             answered.store(true, SeqCst);
@@ -117,7 +127,7 @@ fn no_commit_is_answered_or_seen_before_a_sync_that_began_after_its_write() {
         std::thread::sleep(Duration::from_millis(50));
         assert!(!answered.load(SeqCst));
         assert_eq!(values(&log, "out", P0), ["v"], "seen before it was durable");
-        layer.free();
+        drop(held);
     });
     assert_eq!(values(&log, "out", P0), ["v", "w"]);
     assert_eq!(layer.durable.load(SeqCst), layer.writes.load(SeqCst));
@@ -165,14 +175,14 @@ fn commits_that_come_during_a_sync_share_the_next() {
     let folder = tempfile::tempdir().unwrap();
     let (log, layer) = layered(&folder);
     let syncs = layer.syncs.load(SeqCst);
-    layer.hold();
     std::thread::scope(|scope| {
+        let held = layer.hold();
         for n in 0..10 {
             let log = &log;
             scope.spawn(move || log.append(vec![put("out", P0, "k", &n.to_string())]).unwrap());
         }
         std::thread::sleep(Duration::from_millis(300));
-        layer.free();
+        drop(held);
     });
     assert_eq!(values(&log, "out", P0).len(), 10);
     assert_eq!(layer.syncs.load(SeqCst) - syncs, 2);
@@ -221,4 +231,43 @@ fn a_failed_sync_ends_the_log() {
 #[test]
 fn a_full_disk_ends_the_log() {
     ends_the_log(|layer, fails| layer.fail_write.store(fails, SeqCst));
+}
+
+// The commit was checked while its member owned the partition, so it will be made; whoever owns the
+// partition next must start behind it.
+#[test]
+fn a_new_owner_waits_for_the_commit_that_is_under_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, layer) = layered(&folder);
+    let spec = |instance: &str| MemberSpec {
+        group: "g".to_owned(),
+        topic: super::name("in"),
+        instance: instance.to_owned(),
+        transaction_timeout: Duration::from_secs(10),
+        session_timeout: Duration::from_millis(20),
+    };
+    let mut old = log.join(&spec("old")).unwrap();
+    old.init().unwrap();
+    old.poll(0, Duration::ZERO).unwrap();
+    let syncs = layer.syncs.load(SeqCst);
+    std::thread::scope(|scope| {
+        let held = layer.hold();
+        let commit = scope.spawn(|| old.commit(&[(P0, NextOffset(7))]));
+        while layer.syncs.load(SeqCst) == syncs {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let mut heir = log.join(&spec("heir")).unwrap();
+        let mut events = Vec::new();
+        while events.is_empty() {
+            events = heir.poll(0, Duration::from_millis(10)).unwrap();
+        }
+        assert!(matches!(&events[..], [Event::Assigned(all)] if all.len() == 8), "{events:?}");
+        scope.spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            drop(held);
+        });
+        let committed = heir.committed(&[P0]).unwrap();
+        assert_eq!(committed.get(&P0), Some(&NextOffset(7)));
+        commit.join().unwrap().unwrap();
+    });
 }

@@ -6,6 +6,8 @@
 //! Invariant: while a [`DataFolder`] or anything made from it lives, no other process opens the
 //! folder.
 
+mod repair;
+
 use std::{
     fmt,
     fs::{self, File, OpenOptions, TryLockError},
@@ -15,7 +17,8 @@ use std::{
     sync::Arc,
 };
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+pub use self::repair::Repaired;
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
 /// The lock file's name; it holds the process id of its owner, for people.
 const LOCK: &str = "semel.lock";
@@ -75,9 +78,7 @@ impl DataFolder {
         let lock = lock(path)?;
         // What a damaged disk holds may trip the database's own assertions; that is an answer like
         // any other.
-        let opened = catch_unwind(AssertUnwindSafe(|| {
-            Database::builder(path.join(DATABASE)).manual_journal_persist(true).open()
-        }));
+        let opened = catch_unwind(AssertUnwindSafe(|| open_database(&path.join(DATABASE))));
         let db = match opened {
             Ok(Ok(db)) => db,
             Ok(Err(e)) => return Err(storage(damaged(&e))),
@@ -108,8 +109,23 @@ impl DataFolder {
     }
 }
 
+/// Opens the database and writes to it: a disk that cannot be written to, or damage that shows
+/// only in the next write, is told of before anything is promised.
+fn open_database(path: &Path) -> fjall::Result<Database> {
+    let db = Database::builder(path).manual_journal_persist(true).open()?;
+    let openings = db.keyspace("openings", || {
+        KeyspaceCreateOptions::default().manual_journal_persist(true).max_memtable_size(1 << 20)
+    })?;
+    openings.insert("last", format!("process {}", std::process::id()))?;
+    db.persist(PersistMode::SyncData)?;
+    Ok(db)
+}
+
 fn damaged(reason: &dyn fmt::Display) -> String {
-    format!("{reason}; if the disk is sound and has room, bring the folder back from a copy")
+    format!(
+        "{reason}; if the disk is sound and has room, bring the folder back from a copy, or, when \
+         the power failed, cut off what cannot be read with `semel repair`"
+    )
 }
 
 /// Takes the folder's lock, or says who has it.
