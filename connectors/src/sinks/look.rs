@@ -43,13 +43,17 @@ impl Look {
         match self {
             Self::Postgres(pool) => {
                 let rows = sqlx::query(sql).fetch_all(pool).await.map_err(wrong)?;
-                rows.iter().map(|row| (0..row.len()).map(|i| row.try_get(i)).collect())
-                    .collect::<Result<_, _>>().map_err(wrong)
+                rows.iter()
+                    .map(|row| (0..row.len()).map(|i| row.try_get(i)).collect())
+                    .collect::<Result<_, _>>()
+                    .map_err(wrong)
             }
             Self::Sqlite(pool) => {
                 let rows = sqlx::query(sql).fetch_all(pool).await.map_err(wrong)?;
-                rows.iter().map(|row| (0..row.len()).map(|i| row.try_get(i)).collect())
-                    .collect::<Result<_, _>>().map_err(wrong)
+                rows.iter()
+                    .map(|row| (0..row.len()).map(|i| row.try_get(i)).collect())
+                    .collect::<Result<_, _>>()
+                    .map_err(wrong)
             }
         }
     }

@@ -16,9 +16,9 @@ mod config;
 mod journal;
 pub(crate) mod node;
 mod setup;
-pub mod traffic;
 #[cfg(test)]
 pub(crate) mod tests;
+pub mod traffic;
 
 use std::{
     fmt,

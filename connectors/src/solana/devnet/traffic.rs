@@ -74,7 +74,8 @@ impl User {
             .latest_blockhash(Commitment::Confirmed)
             .await
             .map_err(|error| SubmitError::Malformed(error.to_string()))?;
-        let message = Message::new(&[self.instruction(devnet, &oracle, &streamer)], Some(&self.key.pubkey()));
+        let message =
+            Message::new(&[self.instruction(devnet, &oracle, &streamer)], Some(&self.key.pubkey()));
         let hash = Hash::new_from_array(blockhash.blockhash.0);
         let transaction = Transaction::new(&[&self.key], message, hash);
         let bytes = bincode::serialize(&transaction)
