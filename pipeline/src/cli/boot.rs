@@ -51,9 +51,22 @@ pub(super) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// Opens and locks the data folder.
+/// Opens and locks the data folder. A process that was killed (or a machine that lost power) in the
+/// middle of a write leaves a torn end, which holds nothing that was ever answered: it is cut off,
+/// and a copy is kept.
 pub(super) fn folder(spec: &Spec) -> Result<DataFolder, FolderError> {
-    DataFolder::open(Path::new(&spec.pipeline.data))
+    let path = Path::new(&spec.pipeline.data);
+    match DataFolder::open(path) {
+        Err(error @ FolderError::Storage { .. }) => match DataFolder::repair(path) {
+            Ok(Some(repaired)) => {
+                tracing::warn!(bytes = repaired.cut, kept = %repaired.kept.display(),
+                    "the journal's torn end was cut off");
+                DataFolder::open(path)
+            }
+            _ => Err(error),
+        },
+        opened => opened,
+    }
 }
 
 /// Connects to the log that the spec names.

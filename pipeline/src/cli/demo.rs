@@ -2,7 +2,7 @@
 //! the embedded log, roots settled on the chain and read back, rows in SQLite.
 
 use std::{
-    io::Write as _,
+    io::{Read as _, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
@@ -129,7 +129,9 @@ fn variables(
 
 /// A new key, readable by its owner only, in the form of Solana's own tools.
 fn write_key(path: &Path) -> std::io::Result<()> {
-    let json = LocalSigner::new_keypair_json();
+    let mut seed = [0; 32];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut seed)?;
+    let json = LocalSigner::keypair_json(seed);
     let mut file =
         std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(json.as_bytes())
@@ -176,7 +178,7 @@ impl Demo {
     async fn claims(&self, epoch: u64) -> Result<(u32, u32), Failure> {
         let (mut sent, mut doubles) = (0, 0);
         for channel in CHANNELS {
-            for (number, user) in (0..).zip(&self.users) {
+            for (number, user) in (0_u32..).zip(&self.users) {
                 let amount = 1_000 + u64::from(number) * 10;
                 for again in 0..=u32::from(number % 8 == 0) {
                     let claim = user.claim(&self.devnet, channel, epoch, amount, again).await;

@@ -61,7 +61,7 @@ enum Failure {
 type Done = Result<(), Failure>;
 
 /// Parses the command line and runs the command.
-pub fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_env("SEMEL_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default_level(&cli.command)));

@@ -62,8 +62,6 @@ pub(super) struct Running {
     pub(super) host: Host,
     /// Its log.
     pub(super) log: Arc<dyn Log>,
-    /// Its plan.
-    pub(super) plan: Arc<Plan>,
 }
 
 /// The process's tokio runtime.
@@ -109,7 +107,7 @@ pub(super) fn start(
         session_timeout: Duration::from_millis(spec.log.session_timeout_ms),
     };
     let host = Host::start(parts, runtime.handle()).map_err(Failure::Failed)?;
-    Ok(Running { host, log, plan })
+    Ok(Running { host, log })
 }
 
 fn metrics(runtime: &Runtime, address: &str) -> Done {

@@ -274,10 +274,12 @@ impl Lane {
                     self.ready.push_back((partition, TaskInput::Record(record)));
                 }
             }
+            // Its place among the records matters: what came before it is worked up first.
             Event::End(partition) => {
-                let waits = self.ready.iter().any(|(p, _)| *p == partition);
-                if let Some(Slot::Active(active)) = self.slots.get_mut(&partition) {
-                    active.task.caught_up |= !waits;
+                if let Some(Slot::Active(active)) = self.slots.get(&partition)
+                    && !active.task.caught_up
+                {
+                    self.ready.push_back((partition, TaskInput::CaughtUp));
                 }
             }
         }
@@ -412,6 +414,10 @@ impl Lane {
         while self.taken.len() < bound && !self.probing {
             let Some((partition, input)) = self.ready.pop_front() else { break };
             let Some(Slot::Active(active)) = self.slots.get_mut(&partition) else { continue };
+            if matches!(input, TaskInput::CaughtUp) {
+                active.task.caught_up = true;
+                continue;
+            }
             busy = true;
             active.task.process(input.clone(), now);
             active.effects_waiting = true;

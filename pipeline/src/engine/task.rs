@@ -62,6 +62,8 @@ pub enum TaskInput {
     Record(Record),
     /// A record that was found to break the commit: it goes to the dead letters unread.
     Poison(Record),
+    /// The input that was there when the task started is worked up.
+    CaughtUp,
     /// An outcome of an effect.
     Outcome {
         /// The attempt.
@@ -225,6 +227,7 @@ impl Task {
                 self.meta.next = record.next();
                 self.refuse(record, fault);
             }
+            TaskInput::CaughtUp => self.caught_up = true,
             TaskInput::Outcome { attempt, outcome } => self.outcome(attempt, outcome),
         }
         self.keep();

@@ -96,6 +96,14 @@ impl LocalSigner {
         Self { keypair, public_key }
     }
 
+    /// The keypair of a 32-byte seed, as the text of a keypair file: for a new key, hand in 32 random
+    /// bytes. The text is the secret.
+    #[must_use]
+    pub fn keypair_json(seed: [u8; 32]) -> String {
+        let numbers = Keypair::new_from_array(seed).to_bytes().map(|byte| byte.to_string());
+        format!("[{}]", numbers.join(","))
+    }
+
     /// Reads a keypair file: a JSON array of 64 numbers, secret then public half.
     ///
     /// # Errors
