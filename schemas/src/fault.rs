@@ -113,6 +113,20 @@ codes! {
     QuarantineFull = "0024", Input, Retry;
     /// The clock jumped further than `max_clock_jump`.
     ClockJump = "0025", Us, Retry;
+    /// A source's next block does not follow its cursor.
+    Discontinuity = "0030", Outside, Never;
+    /// The chain already holds a newer epoch in the root's place: it can no longer be published.
+    RootExpired = "0031", Outside, Never;
+    /// A root was tried as often as the settings allow, or cannot be published at all.
+    SettlementFailed = "0032", Outside, Never;
+    /// An intent id came again with another payload.
+    IntentMismatch = "0033", Input, Never;
+    /// An id has more duplicates than can be kept until it is final.
+    DuplicatesFull = "0026", Input, Never;
+    /// An id that must be unique is in use by another fact.
+    DuplicateId = "0027", Input, Never;
+    /// A chunk of a batch does not follow the one before it.
+    BatchGap = "0028", Us, Never;
 }
 
 impl fmt::Display for FaultCode {

@@ -14,6 +14,7 @@ mod check;
 #[cfg(test)]
 mod conformance;
 mod delay;
+pub mod look;
 pub mod mapping;
 mod plan;
 mod postgres;

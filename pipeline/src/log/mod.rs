@@ -16,6 +16,13 @@
 //! What none guarantees: that a commit which was answered with an error did not happen
 //! ([`TxnFault::Unknown`]).
 
+#[doc(hidden)]
+pub mod conformance;
+pub mod embedded;
+#[cfg(feature = "kafka")]
+pub mod kafka;
+pub mod sim;
+
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use semel_schemas::{
@@ -189,10 +196,10 @@ pub trait Member: Send {
         partitions: &[Partition],
     ) -> Result<BTreeMap<Partition, NextOffset>, LogError>;
 
-    /// Starts (or restarts) reading a partition of ours at `from`.
+    /// Starts (or restarts) reading a partition of ours at `from`; a pause ends with it.
     ///
     /// # Errors
-    /// [`LogError`].
+    /// [`LogError::OutOfRange`] if the log does not hold `from` (its end is held).
     fn start(&mut self, partition: Partition, from: NextOffset) -> Result<(), LogError>;
 
     /// Stops and goes on reading partitions of ours, without losing the position. A paused
@@ -215,11 +222,20 @@ pub trait Member: Send {
     fn release(&mut self, partitions: &[Partition]) -> Result<(), LogError>;
 
     /// Adds a record to the transaction. `Err(ProduceError::Full)` is back-pressure: call
-    /// [`Member::poll`] with no partition started or wait, then try again (Kafka trap 20).
+    /// [`Member::make_room`], then try again (Kafka trap 20).
     ///
     /// # Errors
     /// [`ProduceError`].
     fn produce(&mut self, record: OutRecord) -> Result<(), ProduceError>;
+
+    /// Waits a moment for room in the producer's queue, without taking events or records. Called
+    /// after [`ProduceError::Full`] (Kafka trap 20).
+    ///
+    /// # Errors
+    /// [`TxnError`].
+    fn make_room(&mut self) -> Result<(), TxnError> {
+        Ok(())
+    }
 
     /// Commits records and offsets, with group metadata read now (Kafka trap 2).
     ///

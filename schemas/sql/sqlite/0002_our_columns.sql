@@ -6,6 +6,7 @@ ALTER TABLE claims ADD COLUMN epoch BIGINT;
 ALTER TABLE claims ADD COLUMN leaf_index INT;
 ALTER TABLE claims ADD COLUMN amount TEXT;
 ALTER TABLE claims ADD COLUMN claim_id VARCHAR;
+ALTER TABLE claims ADD COLUMN leaf_id VARCHAR;
 ALTER TABLE claims ADD COLUMN tx_signature VARCHAR;
 ALTER TABLE claims ADD COLUMN semel_id VARCHAR;
 CREATE UNIQUE INDEX IF NOT EXISTS claims_semel_id ON claims (semel_id);
