@@ -2,8 +2,6 @@
 //! the embedded log, roots settled on the chain and read back, rows in SQLite.
 
 use std::{
-    io::{Read as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -22,7 +20,7 @@ use semel_connectors::{
 };
 use semel_schemas::effect::Commitment;
 
-use super::{Done, Failure, boot, output, run};
+use super::{Done, Failure, boot, keygen, output, run};
 
 /// The shipped spec, as it is in the repository.
 const SPEC: &str = include_str!("../../../deploy/specs/attention-oracle.toml");
@@ -70,7 +68,7 @@ pub(super) fn demo(args: &Args) -> Done {
 fn start(data: PathBuf) -> Result<(Demo, run::Running, tokio::runtime::Runtime), Failure> {
     let failed = |e: &dyn std::fmt::Display| Failure::Failed(e.to_string());
     let keypair = data.join("settlement-key.json");
-    write_key(&keypair).map_err(|e| failed(&e))?;
+    keygen::write_key(&keypair).map_err(|e| failed(&e))?;
     let signer = LocalSigner::from_file(&keypair, Readable::Owner).map_err(|e| failed(&e))?;
     let publisher = signer.public_key();
     let users: Vec<User> = (0..USERS).map(User::new).collect();
@@ -125,16 +123,6 @@ fn variables(
         ("FINALIZE_THRESHOLD_SECS", "1".to_owned()),
         ("AUTO_PUBLISH", "true".to_owned()),
     ]
-}
-
-/// A new key, readable by its owner only, in the form of Solana's own tools.
-fn write_key(path: &Path) -> std::io::Result<()> {
-    let mut seed = [0; 32];
-    std::fs::File::open("/dev/urandom")?.read_exact(&mut seed)?;
-    let json = LocalSigner::keypair_json(seed);
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(json.as_bytes())
 }
 
 impl Demo {

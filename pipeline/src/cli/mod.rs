@@ -4,10 +4,12 @@
 //! Data goes to standard output, talk to standard error. Exit codes: 0 done, 1 it failed, 2 the
 //! command line or the spec is wrong.
 
+mod audit;
 mod boot;
 mod check;
 mod demo;
 mod devnet;
+mod keygen;
 mod output;
 mod publish;
 mod run;
@@ -37,6 +39,10 @@ enum Command {
     Publish(publish::Args),
     /// List a pipeline's topics, and how far its groups have come
     Topics(topics::Args),
+    /// Compare what the database holds with what was published
+    Audit(audit::Args),
+    /// Make a new settlement key, and print its public half
+    Keygen(keygen::Args),
     /// Run a Solana devnet with the Attention Oracle's stand-in program, and serve its JSON-RPC
     Devnet(devnet::Args),
     /// Print the version
@@ -72,6 +78,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Check(args) => check::check(&args.spec),
         Command::Publish(args) => publish::publish(&args),
         Command::Topics(args) => topics::topics(&args),
+        Command::Audit(args) => audit::audit(&args),
+        Command::Keygen(args) => keygen::keygen(&args),
         Command::Devnet(args) => devnet::devnet(args),
         Command::Version => output::line(&format!("semel {}", env!("CARGO_PKG_VERSION"))),
     };

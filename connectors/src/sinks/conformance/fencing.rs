@@ -101,6 +101,6 @@ async fn partitions_and_sinks_have_offsets_of_their_own(db: &Db) {
     assert_eq!(position(&*claims).await.unwrap(), Some(1));
     assert_eq!(
         db.texts("SELECT sink || ' ' || \"partition\" || ' ' || next_offset FROM semel_offsets ORDER BY 1").await,
-        ["claims 0 1", "claims 1 9"]
+        ["claims-table 0 1", "claims-table 1 9"]
     );
 }

@@ -1,7 +1,7 @@
 //! One suite for every sink: each case runs on SQLite and on a real PostgreSQL.
 //!
 //! PostgreSQL is named by `SEMEL_TEST_POSTGRES`; each case has a schema of its own there. The
-//! cases use the mapping that ships (deploy/specs/attention-oracle.sinks.toml), so it is proved
+//! cases use the mapping that ships (deploy/specs/attention-oracle.toml), so it is proved
 //! here, too.
 
 mod bulk;
@@ -23,7 +23,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgPool, Row, SqlitePool};
 
-use super::{connect, mapping::SinkSpec};
+use super::{
+    connect,
+    mapping::{SinkSpec, TableSpec},
+};
 use crate::sink::{Sink, SinkBatch, SinkError, Written};
 
 /// Runs each case once on each database.
@@ -134,16 +137,27 @@ impl Db {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Fragment {
-    sinks: Vec<SinkSpec>,
+struct Shipped {
+    sink: Vec<ShippedSink>,
 }
 
-/// A sink of the mapping that ships.
+#[derive(Deserialize)]
+struct ShippedSink {
+    name: String,
+    topic: TopicName,
+    tables: Vec<TableSpec>,
+}
+
+/// The sink `<name>-table` of the pipeline that ships. Its settings come from the environment,
+/// and in front of the sinks not all of them stand in quotes: only the sinks are read.
 pub(super) fn shipped(name: &str) -> SinkSpec {
-    let text = include_str!("../../../../deploy/specs/attention-oracle.sinks.toml");
-    let fragment: Fragment = toml::from_str(text).unwrap();
-    fragment.sinks.into_iter().find(|sink| sink.name == name).unwrap()
+    let text = include_str!("../../../../deploy/specs/attention-oracle.toml");
+    let start = text.find("[[sink]]").unwrap();
+    let shipped: Shipped = toml::from_str(&text[start..]).unwrap();
+    let name = format!("{name}-table");
+    let ShippedSink { name, topic, tables } =
+        shipped.sink.into_iter().find(|sink| sink.name == name).unwrap();
+    SinkSpec { name, topic, tables }
 }
 
 /// Roots and settlements of the mapping that ships, fed from one topic. The child stands first:

@@ -10,6 +10,7 @@ on_both! {
     parents_and_children_of_one_batch_find_each_other
     a_retraction_waits_behind_its_row
     a_parents_deletion_is_a_border
+    a_parent_that_was_deleted_before_is_not_found_without_a_foreign_key_either
     what_fits_no_row_after_waiting_is_refused_with_its_record
     more_than_one_write_can_try_is_released_by_and_by
 }
@@ -99,6 +100,40 @@ async fn a_parents_deletion_is_a_border(db: &Db) {
     assert_eq!((delayed, refused), (1, vec![(5, FaultCode::Poison)]));
     assert_eq!(db.texts("SELECT semel_id FROM roots").await, ["c:2"]);
     assert_eq!(db.texts(ROWS).await, ["s2 c:2 x"]);
+}
+
+async fn a_parent_that_was_deleted_before_is_not_found_without_a_foreign_key_either(db: &Db) {
+    db.ready(family()).await;
+    db.exec(
+        "CREATE TABLE parents (semel_id VARCHAR UNIQUE, name VARCHAR); \
+         CREATE TABLE children (semel_id VARCHAR UNIQUE, parent VARCHAR)",
+    )
+    .await;
+    let spec = r#"
+        name = "free"
+        topic = "t"
+        [[tables]]
+        table = "children"
+        types = ["child"]
+        key = ["id"]
+        columns = { parent = { lookup = { table = "parents", column = "name", by = "of" } } }
+        [[tables]]
+        table = "parents"
+        types = ["parent"]
+        key = ["id"]
+        columns = { name = "name" }
+        retract = { types = ["orphaned"], action = "delete" }
+    "#;
+    let sink = db.ready(toml::from_str(spec).unwrap()).await;
+    let records = vec![
+        record(0, "parent", &json!({"id": "p", "name": "P"})),
+        record(1, "child", &json!({"id": "early", "of": "p"})),
+        gone(2, "orphaned", "id", "p"),
+        record(3, "child", &json!({"id": "late", "of": "p"})),
+    ];
+    assert_eq!(done(&*sink, &batch(None, records)).await, (3, 1, vec![]));
+    assert_eq!(db.texts("SELECT semel_id || parent FROM children").await, ["earlyP"]);
+    assert_eq!(db.count("parents").await, 0);
 }
 
 async fn what_fits_no_row_after_waiting_is_refused_with_its_record(db: &Db) {
