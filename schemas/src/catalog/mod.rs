@@ -6,6 +6,8 @@
 //! holds was written once by a released version and is read and written back to the same bytes
 //! for ever.
 
+use std::collections::BTreeMap;
+
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
@@ -97,7 +99,7 @@ impl Entry {
         }
         schema.insert("title".to_owned(), self.name.into());
         schema.insert("$id".to_owned(), format!("semel:{}:{}", self.name, self.version).into());
-        Value::Object(schema)
+        sorted(Value::Object(schema))
     }
 
     /// Reads a value of this type and writes it again as this build does.
@@ -144,6 +146,19 @@ fn drop_unused_definitions(schema: &mut Map<String, Value>) {
         }
     }
     schema.insert("$defs".to_owned(), Value::Object(definitions));
+}
+
+/// The same value, its fields in the order of their names: whether `serde_json` keeps another order
+/// is up to whoever else is in the build.
+fn sorted(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let fields: BTreeMap<_, _> = fields.into_iter().collect();
+            fields.into_iter().map(|(name, value)| (name, sorted(value))).collect()
+        }
+        Value::Array(values) => values.into_iter().map(sorted).collect(),
+        other => other,
+    }
 }
 
 #[cfg(test)]
