@@ -113,7 +113,9 @@ fn wrong(audit: &RootAudit, claims: &[(u32, Claim)]) -> Vec<String> {
             wrong.push("the chain holds another root".to_owned());
         }
         None if audit.status == "settled" => {
-            wrong.push("settled, but the chain's ring has moved past it or never held it".to_owned());
+            wrong.push(
+                "settled, but the chain's ring has moved past it or never held it".to_owned(),
+            );
         }
         _ => {}
     }

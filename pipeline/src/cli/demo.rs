@@ -54,9 +54,10 @@ struct Demo {
 
 /// Runs it.
 pub(super) fn demo(args: &Args) -> Done {
-    let data = args.data.clone().unwrap_or_else(|| {
-        std::env::temp_dir().join(format!("semel-demo-{}", std::process::id()))
-    });
+    let data = args
+        .data
+        .clone()
+        .unwrap_or_else(|| std::env::temp_dir().join(format!("semel-demo-{}", std::process::id())));
     std::fs::create_dir(&data).map_err(|e| {
         Failure::Failed(format!("the demo's folder {} cannot be made: {e}", data.display()))
     })?;
@@ -87,7 +88,8 @@ fn start(data: PathBuf) -> Result<(Demo, run::Running, tokio::runtime::Runtime),
     let mint = config.mint;
     let devnet = Devnet::new(config).map_err(|e| failed(&e))?;
     let database = format!("sqlite:{}", data.join("attention.db").display());
-    let variables = variables(&data, &keypair, &database, &publisher.to_string(), &mint.to_string());
+    let variables =
+        variables(&data, &keypair, &database, &publisher.to_string(), &mint.to_string());
     let lookup = |name: &str| {
         variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone())
     };
@@ -188,11 +190,7 @@ impl Demo {
     }
 
     /// Waits until the claims sent in `epoch` are settled on every channel.
-    async fn settled(
-        &self,
-        running: &run::Running,
-        epoch: u64,
-    ) -> Result<Vec<RootAudit>, Failure> {
+    async fn settled(&self, running: &run::Running, epoch: u64) -> Result<Vec<RootAudit>, Failure> {
         let deadline = Instant::now() + PATIENCE;
         let want = USERS * u32::try_from(CHANNELS.len()).unwrap_or(u32::MAX);
         let look = loop {
@@ -214,9 +212,7 @@ impl Demo {
             let settled = rows.first().and_then(|row| row.first()).cloned().flatten();
             if settled.is_some_and(|count| count == want.to_string()) {
                 let mint = self.devnet.config().mint;
-                return audit::roots(&look, "", &self.devnet, &mint)
-                    .await
-                    .map_err(Failure::Failed);
+                return audit::roots(&look, "", &self.devnet, &mint).await.map_err(Failure::Failed);
             }
             if Instant::now() > deadline {
                 return Err(Failure::Failed(format!(
@@ -229,12 +225,7 @@ impl Demo {
         }
     }
 
-    async fn report(
-        &self,
-        running: &run::Running,
-        audits: &[RootAudit],
-        took: Duration,
-    ) -> Done {
+    async fn report(&self, running: &run::Running, audits: &[RootAudit], took: Duration) -> Done {
         let counts = running.host.board.read();
         let rows: Vec<Vec<String>> = counts
             .iter()
@@ -256,8 +247,10 @@ impl Demo {
         output::line("")?;
         for audit in audits {
             let chain = audit.on_chain.clone().unwrap_or_else(|| "not there".to_owned());
-            output::line(&format!("channel {}, epoch {}: {} claims, {}", audit.channel,
-                audit.epoch, audit.count, audit.status))?;
+            output::line(&format!(
+                "channel {}, epoch {}: {} claims, {}",
+                audit.channel, audit.epoch, audit.count, audit.status
+            ))?;
             output::line(&format!("  rebuilt from table claims  {}", audit.rebuilt))?;
             output::line(&format!("  stored in table roots      {}", audit.stored))?;
             output::line(&format!("  read from the chain        {chain}"))?;

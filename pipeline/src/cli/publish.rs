@@ -32,8 +32,7 @@ pub(super) fn publish(args: &Args) -> Done {
     }
     let (spec, plan) = boot::load(&args.spec, &boot::environment)?;
     let by = boot::environment("USER").unwrap_or_else(|| "unknown".to_owned());
-    let ask =
-        Ask::Publish { channel: args.channel.clone(), epoch: args.epoch.map(Epoch), by };
+    let ask = Ask::Publish { channel: args.channel.clone(), epoch: args.epoch.map(Epoch), by };
     match topics::ask(&spec, &plan, ask)? {
         Answer::Published { roots } => {
             for root in &roots {

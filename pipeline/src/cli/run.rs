@@ -84,8 +84,8 @@ pub(super) fn start(
     let failed = |e: &dyn std::fmt::Display| Failure::Failed(e.to_string());
     let folder = boot::folder(spec).map_err(|e| failed(&e))?;
     let path = PathBuf::from(&spec.pipeline.data);
-    let instance = identity::instance(&path, spec.pipeline.instance.as_deref())
-        .map_err(|e| failed(&e))?;
+    let instance =
+        identity::instance(&path, spec.pipeline.instance.as_deref()).map_err(|e| failed(&e))?;
     let log = boot::log(&spec.log, &folder)?;
     let connectors = {
         let _guard = runtime.enter();
