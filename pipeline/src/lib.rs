@@ -13,3 +13,4 @@ pub mod host;
 pub mod log;
 pub mod spec;
 pub mod state;
+pub mod testing;

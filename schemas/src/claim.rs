@@ -45,10 +45,8 @@ pub struct Claim {
     /// Signature of the transaction that made it.
     pub signature: Signature,
     /// The transaction's place in its block.
-    #[serde(default)]
     pub tx_index: u32,
     /// The instruction's place in its transaction, in order of execution.
-    #[serde(default)]
     pub ix_index: u32,
     /// Block time, seconds since 1970; 0 if the chain told none.
     #[serde(default)]

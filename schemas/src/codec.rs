@@ -64,16 +64,16 @@ mod tests {
     use crate::claim::Claim;
 
     const GOOD: &str = r#"{"claim_id":"a","channel":"c","user":"11111111111111111111111111111111",
-        "id":"twitch:c:a","amount":"5","slot":9,"signature":"SIG"}"#;
+        "id":"twitch:c:a","amount":"5","slot":9,"signature":"SIG","tx_index":0,"ix_index":0}"#;
 
     fn good() -> String {
         GOOD.replace("SIG", &"1".repeat(64))
     }
 
     #[test]
-    fn a_claim_without_optional_fields_is_read() {
+    fn a_claim_without_a_block_time_is_read() {
         let claim: Claim = decode("claim", good().as_bytes()).unwrap();
-        assert_eq!((claim.amount.0, claim.slot.0, claim.tx_index), (5, 9, 0));
+        assert_eq!((claim.amount.0, claim.slot.0, claim.block_time), (5, 9, 0));
     }
 
     #[test]

@@ -46,7 +46,9 @@ pub(super) fn audit(args: &Args) -> Done {
         .sinks
         .iter()
         .find(|sink| sink.mapping.tables.iter().any(|table| table.table == "roots"))
-        .ok_or_else(|| Failure::Usage("no sink of this spec writes the table `roots`".to_owned()))?;
+        .ok_or_else(|| {
+            Failure::Usage("no sink of this spec writes the table `roots`".to_owned())
+        })?;
     let audits = runtime.block_on(async {
         let look = Look::open(&sink.url).await.map_err(|e| e.to_string())?;
         audit::roots(&look, &sink.schema, &**node, &mint).await

@@ -17,6 +17,13 @@ use super::topology::{Stage, TopicRef};
 
 /// Type name of a dead letter that had no record: a timer or an outcome that was refused.
 const NOTICE: &str = "semel.fault";
+/// Bytes that a letter may have beyond the largest record that a stage takes: for our headers.
+const HEADERS_MAX: usize = 40_000;
+/// Bytes of a reason; some quote the input.
+const TEXT_MAX: usize = 2_000;
+/// Header of a letter that would be too large for the log with its value: the value's size. The
+/// original record is where `semel-origin` says.
+const OMITTED: &str = "semel-omitted-bytes";
 
 /// What an operator sees of a record.
 ///
@@ -65,21 +72,44 @@ fn carried(headers: &Headers) -> Headers {
         .collect()
 }
 
-/// The dead letter of a record that `stage` refused.
+/// The dead letter of a record that `stage` refused. One that is much larger than `record_max`
+/// bytes leaves its value out, and if need be its headers and key: the log would never take it,
+/// and the origin says where the record is.
 #[must_use]
-pub fn letter(stage: &str, to: &TopicRef, record: &Record, fault: &Fault) -> OutRecord {
+pub fn letter(
+    stage: &str,
+    to: &TopicRef,
+    record: &Record,
+    fault: &Fault,
+    record_max: usize,
+) -> OutRecord {
     let mut headers = record.headers.clone();
     let origin = record.origin();
     headers.set(header::ID, derived_id(&origin, stage, 0));
-    headers.set(header::CAUSE, record.id());
-    headers.set(header::ORIGIN, origin);
-    OutRecord {
+    headers.set(header::CAUSE, short(&record.id()));
+    headers.set(header::ORIGIN, origin.clone());
+    let mut letter = OutRecord {
         topic: to.name.clone(),
         partition: Some(partition(to, record.key.as_deref())),
         key: record.key.clone(),
         value: record.value.clone(),
         headers: reason(stage, headers, fault),
+    };
+    let limit = record_max.saturating_add(HEADERS_MAX);
+    let size = letter.size();
+    if size > limit {
+        letter.value = None;
+        letter.headers.set(OMITTED, size.to_string());
     }
+    if letter.size() > limit {
+        letter.key = None;
+        let mut headers = Headers::new();
+        headers.set(header::ID, derived_id(&origin, stage, 0));
+        headers.set(header::ORIGIN, origin);
+        headers.set(OMITTED, size.to_string());
+        letter.headers = reason(stage, headers, fault);
+    }
+    letter
 }
 
 /// The dead letter of something that was no record.
@@ -92,7 +122,7 @@ pub fn notice(stage: &Stage, at: Partition, what: &str, fault: &Fault) -> OutRec
         topic: stage.dead_letter.name.clone(),
         partition: Some(partition(&stage.dead_letter, None)),
         key: None,
-        value: Some(codec::encode(fault)),
+        value: Some(codec::encode(&Fault::new(fault.code, short(&fault.text)))),
         headers: reason(&stage.name, headers, fault),
     }
 }
@@ -100,8 +130,17 @@ pub fn notice(stage: &Stage, at: Partition, what: &str, fault: &Fault) -> OutRec
 fn reason(stage: &str, mut headers: Headers, fault: &Fault) -> Headers {
     headers.set(header::STAGE, stage.as_bytes());
     headers.set(header::FAULT, fault.code.text());
-    headers.set(header::FAULT_TEXT, fault.text.as_bytes());
+    headers.set(header::FAULT_TEXT, short(&fault.text));
     headers
+}
+
+/// The beginning of a text.
+fn short(text: &str) -> String {
+    let mut end = text.len().min(TEXT_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
 }
 
 fn partition(to: &TopicRef, key: Option<&[u8]>) -> Partition {

@@ -29,5 +29,7 @@ pub mod restore;
 pub mod sink_lane;
 pub mod status;
 pub mod task;
+#[cfg(test)]
+mod tests;
 pub mod timers;
 pub mod topology;

@@ -61,6 +61,12 @@ impl Overlay {
         self.transaction.append(&mut self.step);
     }
 
+    /// What the present step wrote so far.
+    #[must_use]
+    pub fn step(&self) -> &Writes {
+        &self.step
+    }
+
     /// Forgets the step.
     pub fn forget_step(&mut self) {
         self.step.clear();

@@ -95,8 +95,9 @@ fn release(task: &mut Task, key: &[u8], action: QuarantineAction) -> Result<(), 
         if let Err(fault) = result {
             task.undo();
             task.counts.dead_letters += 1;
-            let letter =
-                dead_letter::letter(&task.stage.name, &task.stage.dead_letter, &record, &fault);
+            let to = &task.stage.dead_letter;
+            let limit = task.stage.limits.record_bytes_max;
+            let letter = dead_letter::letter(&task.stage.name, to, &record, &fault, limit);
             task.step_out.push(letter);
             return Ok(());
         }

@@ -128,6 +128,12 @@ impl Restore {
         Ok(self.checkpoint.changelog_next >= self.target)
     }
 
+    /// Where the restored state stands in the changelog.
+    #[must_use]
+    pub fn position(&self) -> NextOffset {
+        self.checkpoint.changelog_next
+    }
+
     /// The store, once [`Restore::step`] said that the mark is reached.
     #[must_use]
     pub fn finish(self) -> Restored<Box<dyn TaskStore>> {

@@ -34,6 +34,8 @@ use crate::log::{Event, Isolation, Log, LogError, Member, MemberSpec, TxnFault};
 const BATCH_MAX: usize = 2_000;
 /// Records of one partition that wait in memory; beyond it the partition pauses.
 const BUFFER_MAX: usize = 4_000;
+/// Bytes of the largest record that a dead letter holds whole.
+const LETTER_MAX: usize = 900_000;
 /// Milliseconds between two tries while the database is away: doubled from the first to the last.
 const RETRY_MS: (u64, u64) = (100, 5_000);
 /// Milliseconds between two looks at records that wait for a parent row.
@@ -344,7 +346,8 @@ impl SinkLane {
         self.parts.board.add(&self.parts.name, &counts);
         for (record, fault) in &refused {
             let to = &self.parts.dead_letter;
-            self.letters.push(dead_letter::letter(&self.parts.name, to, record, fault));
+            let letter = dead_letter::letter(&self.parts.name, to, record, fault, LETTER_MAX);
+            self.letters.push(letter);
         }
         if let Some(slot) = self.slots.get_mut(&partition) {
             slot.at = Some(batch.next);

@@ -76,6 +76,12 @@ pub fn due(state: &Overlay, clock: Clock, until: u64, limit: usize) -> Vec<Due> 
         .collect()
 }
 
+/// What a timer that was found due carries by now; `None` if it was cancelled or moved since.
+#[must_use]
+pub fn still(state: &Overlay, due: &Due) -> Option<Vec<u8>> {
+    state.get(BY_DUE, &due_key(due.operator, &due.key, due.at))
+}
+
 /// When the first timer of `clock` is due.
 #[must_use]
 pub fn first(state: &Overlay, clock: Clock) -> Option<u64> {

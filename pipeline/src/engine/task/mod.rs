@@ -2,19 +2,21 @@
 //! out; the lane commits both with the task's next offset.
 //!
 //! Lives here: the walk of one input through the stage. May not live here: the log, clocks,
-//! threads. Invariants: an input either leaves everything it asked for, or nothing but a dead
+//! threads. `mod` the task and its inputs · `steps` the operators · `progress` event time.
+//! Invariants: an input either leaves everything it asked for, or nothing but a dead
 //! letter; the next offset is part of the state; `now` never goes back.
 
-use std::{collections::BTreeSet, sync::Arc};
+mod progress;
+mod steps;
 
-use semel_operators::operator::{
-    Clock, Context, Emit, Envelope, EventTime, Input, StateView, Step, TimerOp, To,
-};
+use std::{collections::BTreeMap, sync::Arc};
+
+use semel_operators::operator::{Clock, Envelope, EventTime, Input, StateView};
 use semel_schemas::{
     effect::Outcome,
     fault::{Fault, FaultCode},
-    header::{self, Headers},
-    progress::{PROGRESS, Progress},
+    header,
+    progress::PROGRESS,
     record::{OutRecord, Record},
     time::WallTime,
     topic::{NextOffset, Partition, TopicId},
@@ -26,13 +28,11 @@ use super::{
     dead_letter, effects,
     overlay::{Overlay, Writes},
     quarantine, timers,
-    topology::{Stage, TopicRef},
+    topology::Stage,
 };
 
 /// The engine's own store: one key, [`Meta`].
 pub(super) const META: &str = "_task";
-/// Progress by source.
-const PROGRESS_STORE: &str = "_progress";
 
 /// What a task knows of itself: a value of its state like any other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,8 +62,6 @@ pub enum TaskInput {
     Record(Record),
     /// A record that was found to break the commit: it goes to the dead letters unread.
     Poison(Record),
-    /// The input that was there when the task started is worked up.
-    CaughtUp,
     /// An outcome of an effect.
     Outcome {
         /// The attempt.
@@ -88,8 +86,12 @@ pub struct Task {
     /// What is counted once it is committed.
     pub(super) counts: Counts,
     kept_counts: Counts,
-    /// Attempts that are under way outside.
-    pub under_way: BTreeSet<u64>,
+    /// Attempts that are under way outside, with their ordering keys.
+    pub under_way: BTreeMap<u64, String>,
+    /// Those of them whose outcome was taken since the last commit.
+    answered: Vec<(u64, String)>,
+    /// After which ordering key the next hand-out goes on.
+    turn: Vec<u8>,
     /// Whether a wall-clock timer may fire: the input that was there at the start is worked up.
     pub caught_up: bool,
     touched: bool,
@@ -152,7 +154,9 @@ impl Task {
             step_out: Vec::new(),
             counts: Counts::default(),
             kept_counts: Counts::default(),
-            under_way: BTreeSet::new(),
+            under_way: BTreeMap::new(),
+            answered: Vec::new(),
+            turn: Vec::new(),
             caught_up: false,
             touched: false,
             places,
@@ -204,7 +208,8 @@ impl Task {
         self.set_now(now);
         let place = format!("{}/{}", self.stage.name, self.partition);
         let mut result = Ok(());
-        for operator in 0..self.stage.operators.len() {
+        // The last first: what one emits meets operators that have begun.
+        for operator in (0..self.stage.operators.len()).rev() {
             let cause = format!("begin:{place}");
             result = result.and_then(|()| self.run(operator, Input::Begin, &cause));
         }
@@ -224,10 +229,10 @@ impl Task {
                     "the commit failed again and again with this record in it, and without it did \
                      not",
                 );
+                self.counts.records_in += 1;
                 self.meta.next = record.next();
                 self.refuse(record, fault);
             }
-            TaskInput::CaughtUp => self.caught_up = true,
             TaskInput::Outcome { attempt, outcome } => self.outcome(attempt, outcome),
         }
         self.keep();
@@ -247,15 +252,26 @@ impl Task {
             let due = timers::due(&self.state, clock, until, limit);
             more |= due.len() == limit;
             for timer in due {
+                // An earlier one may have cancelled, moved or changed it.
+                let Some(payload) = timers::still(&self.state, &timer) else { continue };
                 self.set_now(now);
-                self.fire_one(timer);
+                self.fire_one(timers::Due { payload, ..timer });
                 self.keep();
             }
         }
-        if !more && self.pass_event_time_on() {
+        if !self.is_timer_due(now) && self.pass_event_time_on() {
             self.keep();
         }
         more
+    }
+
+    /// Whether a timer of any clock is due, fired or not: what it is about to say belongs before
+    /// the event time that made it due.
+    fn is_timer_due(&mut self, now: WallTime) -> bool {
+        let mut clocks = self.clocks(now);
+        clocks[2].1 = Some(now.0.max(self.meta.now.0));
+        let first = self.first_due();
+        clocks.into_iter().zip(first).any(|((_, until), first)| first.is_some() && first <= until)
     }
 
     /// How far each clock has come.
@@ -275,11 +291,34 @@ impl Task {
         })
     }
 
-    /// When [`Task::fire`] has something to do by the wall clock.
+    /// When [`Task::fire`] has something to do: zero for a timer of event time that is due.
     #[must_use]
-    pub fn next_wall_timer(&mut self) -> Option<WallTime> {
-        let [_, _, wall] = self.first_due();
-        wall.filter(|_| self.caught_up).map(WallTime)
+    pub fn next_timer(&mut self) -> Option<WallTime> {
+        let clocks = self.clocks(WallTime(0));
+        let first = self.first_due();
+        let due = |at: usize| first[at].is_some() && first[at] <= clocks[at].1;
+        if due(0) || due(1) {
+            return Some(WallTime(0));
+        }
+        first[2].filter(|_| self.caught_up).map(WallTime)
+    }
+
+    /// Effects that may be handed out now, so that at most `limit` are under way.
+    pub fn effects_ready(&mut self, limit: usize) -> Vec<(u64, effects::Pending)> {
+        let room = limit.saturating_sub(self.under_way.len());
+        effects::ready(&self.state, &self.under_way, &mut self.turn, room)
+    }
+
+    /// Whether an input is a record that lies before the position: it was handed out again, and
+    /// has been processed.
+    #[must_use]
+    pub fn is_past(&self, input: &TaskInput) -> bool {
+        match input {
+            TaskInput::Record(record) | TaskInput::Poison(record) => {
+                record.next() <= self.meta.next
+            }
+            TaskInput::Outcome { .. } => false,
+        }
     }
 
     /// What a commit takes. The task stays touched until [`Task::promote`].
@@ -306,6 +345,7 @@ impl Task {
     ) -> Result<Counts, crate::state::StoreError> {
         self.state.promote(checkpoint)?;
         self.committed = self.meta.clone();
+        self.answered.clear();
         self.touched = false;
         Ok(std::mem::take(&mut self.kept_counts))
     }
@@ -319,6 +359,8 @@ impl Task {
         self.kept = self.committed.clone();
         self.outbox.clear();
         self.step_out.clear();
+        // Their outcomes are given again: nobody is to be asked for them anew meanwhile.
+        self.under_way.extend(self.answered.drain(..));
         self.counts = Counts::default();
         self.kept_counts = Counts::default();
         self.touched = false;
@@ -378,7 +420,8 @@ impl Task {
     fn try_record(&mut self, record: &Record) -> Result<(), Fault> {
         let envelope = dead_letter::envelope(&self.stage, record)?;
         if envelope.kind == PROGRESS {
-            return self.progress(&envelope);
+            self.progress(&envelope)?;
+            return self.check_step();
         }
         if envelope.key.is_empty() {
             return Err(Fault::new(
@@ -436,6 +479,7 @@ impl Task {
             &self.stage.dead_letter,
             &record,
             &fault,
+            self.stage.limits.record_bytes_max,
         ));
         quarantine::refused(self, record, &fault);
     }
@@ -452,11 +496,12 @@ impl Task {
     }
 
     fn outcome(&mut self, attempt: u64, outcome: Outcome) {
-        self.under_way.remove(&attempt);
+        if let Some(order) = self.under_way.remove(&attempt) {
+            self.answered.push((attempt, order));
+        }
         let Some(pending) = effects::answer(&mut self.state, attempt) else {
             return;
         };
-        self.counts.outcomes += 1;
         let operator = usize::from(pending.operator);
         let id = pending.request.id;
         let what = format!("outcome of effect `{id}`");
@@ -465,13 +510,13 @@ impl Task {
         if self.settle(result, &what) {
             effects::answer(&mut self.state, attempt);
         }
+        self.counts.outcomes += 1;
     }
 
     fn fire_one(&mut self, timer: timers::Due) {
         timers::cancel(&mut self.state, timer.operator, &timer.key);
         self.first_due = None;
         self.meta.sequence += 1;
-        self.counts.timers += 1;
         let cause = format!(
             "timer:{}/{}/{}/{}",
             self.stage.name, self.partition, timer.key.name, self.meta.sequence
@@ -483,218 +528,6 @@ impl Task {
         if self.settle(result, &what) {
             timers::cancel(&mut self.state, timer.operator, &timer.key);
         }
-    }
-
-    fn progress(&mut self, envelope: &Envelope) -> Result<(), Fault> {
-        let value = envelope.value.as_deref().unwrap_or_default();
-        let progress: Progress = semel_schemas::codec::decode(PROGRESS, value)?;
-        let before: Option<Progress> = self
-            .state
-            .get(PROGRESS_STORE, progress.source.as_bytes())
-            .map(|bytes| semel_operators::operator::from_state(PROGRESS_STORE, &bytes));
-        if let Some(before) = before
-            && (progress.complete < before.complete || progress.finalized < before.finalized)
-        {
-            return Err(Fault::new(
-                FaultCode::SlotBackwards,
-                format!(
-                    "progress of source `{}` went back: complete {} → {}, finalized {} → {}",
-                    progress.source,
-                    before.complete,
-                    progress.complete,
-                    before.finalized,
-                    progress.finalized
-                ),
-            ));
-        }
-        if progress.finalized > progress.complete {
-            return Err(Fault::new(
-                FaultCode::WrongType,
-                format!(
-                    "progress of source `{}` is finalized up to {} but complete only up to {}",
-                    progress.source, progress.finalized, progress.complete
-                ),
-            ));
-        }
-        let bytes = semel_schemas::codec::encode(&progress);
-        self.state.write(PROGRESS_STORE, progress.source.as_bytes(), Some(bytes));
-        let moved = self.least_progress();
-        if moved != self.meta.event_time {
-            self.meta.event_time = moved;
-            for operator in 0..self.stage.operators.len() {
-                self.run(operator, Input::Progress(moved), &envelope.id)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Event time: the least progress over the sources that are expected.
-    fn least_progress(&self) -> EventTime {
-        let spoken: Vec<Progress> = self
-            .state
-            .scan(PROGRESS_STORE, b"", b"", usize::MAX >> 1)
-            .into_iter()
-            .map(|(_, bytes)| semel_operators::operator::from_state(PROGRESS_STORE, &bytes))
-            .collect();
-        let expected = &self.stage.sources;
-        let counted: Vec<_> =
-            spoken.iter().filter(|p| expected.is_empty() || expected.contains(&p.source)).collect();
-        if counted.len() < expected.len() {
-            return self.meta.event_time;
-        }
-        EventTime {
-            complete: counted.iter().map(|p| p.complete).min(),
-            finalized: counted.iter().map(|p| p.finalized).min(),
-            at: counted.iter().map(|p| p.at).min().unwrap_or_default(),
-        }
-    }
-
-    /// Tells the stages behind this one how far it has come.
-    fn pass_event_time_on(&mut self) -> bool {
-        let time = self.meta.event_time;
-        let (Some(complete), Some(finalized)) = (time.complete, time.finalized) else {
-            return false;
-        };
-        if time == self.meta.passed_on || self.stage.progress_to.is_empty() {
-            return false;
-        }
-        let source = format!("{}/{}", self.stage.name, self.partition);
-        let progress = Progress { source, complete, finalized, at: time.at };
-        for topic in self.stage.clone().progress_to.iter() {
-            self.write_progress(topic, &progress);
-        }
-        self.meta.passed_on = time;
-        true
-    }
-
-    fn write_progress(&mut self, topic: &TopicRef, progress: &Progress) {
-        let value = semel_schemas::codec::encode(progress);
-        for partition in 0..topic.partitions {
-            let mut headers = Headers::new();
-            headers.push(header::TYPE, PROGRESS);
-            self.step_out.push(OutRecord {
-                topic: topic.name.clone(),
-                partition: Some(Partition(partition)),
-                key: Some(progress.source.clone().into_bytes()),
-                value: Some(value.clone()),
-                headers,
-            });
-        }
-    }
-
-    pub(super) fn run(&mut self, operator: usize, input: Input, cause: &str) -> Result<(), Fault> {
-        let stage = self.stage.clone();
-        let Some(machine) = stage.operators.get(operator) else {
-            return Err(Fault::new(FaultCode::UnknownTarget, format!("no operator {operator}")));
-        };
-        let step = {
-            let place = &self.places[operator];
-            let mut ctx =
-                Context::new(&self.state, self.meta.now, self.meta.event_time, cause, place);
-            machine.apply(&mut ctx, input)?;
-            ctx.finish()
-        };
-        self.take_step(operator, step, cause)
-    }
-
-    fn take_step(&mut self, operator: usize, step: Step, cause: &str) -> Result<(), Fault> {
-        let index = u8::try_from(operator).unwrap_or(u8::MAX);
-        for ((store, key), value) in step.writes {
-            self.state.write(store, &key, value);
-        }
-        for timer in step.timers {
-            self.first_due = None;
-            match timer {
-                TimerOp::Set { key, at, payload } => {
-                    timers::set(&mut self.state, index, &key, at, payload);
-                }
-                TimerOp::Cancel(key) => timers::cancel(&mut self.state, index, &key),
-            }
-        }
-        for id in step.forget {
-            effects::forget(&mut self.state, index, &id);
-        }
-        for request in step.effects {
-            self.meta.sequence += 1;
-            self.counts.effects += 1;
-            effects::record(&mut self.state, index, self.meta.sequence, request);
-        }
-        for (name, by) in step.counts {
-            self.counts.named(name, by);
-        }
-        for Emit { to, record } in step.emits {
-            match to {
-                To::Next => self.pass(operator, record, cause)?,
-                To::Output(name) => {
-                    let ties = self.stage.clone();
-                    for topic in ties.outputs.get(name).into_iter().flatten() {
-                        self.send(topic, &record, cause);
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn pass(&mut self, operator: usize, record: Envelope, cause: &str) -> Result<(), Fault> {
-        if let Some(next) = self.stage.taker(operator + 1, &record.kind) {
-            let cause = record.id.clone();
-            return self.run(next, Input::Record(record), &cause);
-        }
-        let stage = self.stage.clone();
-        for topic in &stage.next {
-            if record.kind == PROGRESS {
-                let value = record.value.as_deref().unwrap_or_default();
-                let said: Progress = semel_schemas::codec::decode(PROGRESS, value)?;
-                let source = format!("{}/{}", self.stage.name, self.partition);
-                self.write_progress(topic, &Progress { source, ..said });
-            } else {
-                self.send(topic, &record, cause);
-            }
-        }
-        Ok(())
-    }
-
-    fn send(&mut self, topic: &TopicRef, record: &Envelope, cause: &str) {
-        let mut headers = record.headers.clone();
-        headers.set(header::ID, record.id.as_bytes());
-        headers.set(header::TYPE, record.kind.as_bytes());
-        headers.set(header::CAUSE, cause);
-        let partition = semel_schemas::partition::partition_for_key(&record.key, topic.partitions);
-        self.counts.records_out += 1;
-        self.step_out.push(OutRecord {
-            topic: topic.name.clone(),
-            partition: Some(partition),
-            key: Some(record.key.clone()),
-            value: record.value.clone(),
-            headers,
-        });
-    }
-
-    /// Refuses a step that would break the commit by its size (Kafka trap 39).
-    fn check_step(&self) -> Result<(), Fault> {
-        let limits = &self.stage.limits;
-        if self.step_out.len() > limits.outputs_max {
-            return Err(Fault::new(
-                FaultCode::StepTooLarge,
-                format!(
-                    "one input made {} records; the limit is {}",
-                    self.step_out.len(),
-                    limits.outputs_max
-                ),
-            ));
-        }
-        match self.step_out.iter().find(|record| record.size() > limits.record_bytes_max) {
-            None => Ok(()),
-            Some(record) => Err(Fault::new(
-                FaultCode::StepTooLarge,
-                format!(
-                    "a record of {} bytes for topic `{}` exceeds the limit of {} bytes",
-                    record.size(),
-                    record.topic,
-                    limits.record_bytes_max
-                ),
-            )),
-        }
+        self.counts.timers += 1;
     }
 }

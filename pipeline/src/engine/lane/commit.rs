@@ -1,0 +1,272 @@
+//! How a lane ends a transaction: the commit, and what is done when it fails.
+//!
+//! Invariants: a task with a broken local store reaches no commit; after a known abort every input
+//! stands where it stood; after an unknown end nothing in memory counts; a lane whose commits the
+//! log refuses without any input in them waits before it tries again.
+
+use semel_schemas::{
+    header::Headers,
+    record::OutRecord,
+    time::WallTime,
+    topic::{NextOffset, Partition},
+};
+
+use super::{
+    super::{
+        counts::Counts,
+        decide::{Decision, Failure, decide},
+        task::TaskInput,
+    },
+    Active, FENCED_WINDOW_MS, HOLD_MS, Lane, LaneError, MARK_EVERY_MS, Slot,
+};
+use crate::log::{Isolation, Log, LogError, Member, ProduceError, TxnError, TxnFault};
+
+impl Lane {
+    pub(super) fn commit(&mut self, now: WallTime) -> Result<(), LaneError> {
+        for slot in self.slots.values() {
+            if let Slot::Active(active) = slot {
+                active.task.check()?;
+            }
+        }
+        let mut tries = 0;
+        let mut offsets = None;
+        loop {
+            let result = match &offsets {
+                None => self.produce_all(),
+                Some(offsets) => Ok(Vec::clone(offsets)),
+            };
+            let result = result.and_then(|ready| {
+                let committed = self.member.commit(&ready);
+                offsets = Some(ready);
+                committed
+            });
+            let Err(error) = result else { return self.promote(now) };
+            tries += 1;
+            let fault = match error.fault {
+                // Records may be half produced: only an abort makes that whole again.
+                TxnFault::Retry if offsets.is_none() => TxnFault::Abort,
+                fault => fault,
+            };
+            let failure = self.facts(fault, tries, now);
+            match decide(&failure) {
+                Decision::Again => {}
+                decision => return self.failed(&error, &failure, decision, now),
+            }
+        }
+    }
+
+    fn produce_all(&mut self) -> Result<Vec<(Partition, NextOffset)>, TxnError> {
+        let mut offsets = Vec::new();
+        let changelog = self.parts.stage.changelog.name.clone();
+        for (partition, slot) in &mut self.slots {
+            let Slot::Active(active) = slot else { continue };
+            if !active.task.touched() {
+                continue;
+            }
+            let cut = active.task.cut();
+            offsets.push((*partition, cut.next));
+            for record in cut.outputs {
+                produce(&mut *self.member, record)?;
+            }
+            for (key, value) in active.task.changelog() {
+                let record = OutRecord {
+                    topic: changelog.clone(),
+                    partition: Some(*partition),
+                    key: Some(key.clone()),
+                    value: value.clone(),
+                    headers: Headers::new(),
+                };
+                produce(&mut *self.member, record)?;
+            }
+        }
+        Ok(offsets)
+    }
+
+    fn promote(&mut self, now: WallTime) -> Result<(), LaneError> {
+        let stage = self.parts.stage.clone();
+        let mut sums = Counts { commits: 1, ..Counts::default() };
+        for (partition, slot) in &mut self.slots {
+            let Slot::Active(active) = slot else { continue };
+            if !active.task.touched() {
+                continue;
+            }
+            if let Some(mark) = active.mark.take() {
+                active.checkpoint.changelog_next = mark;
+            }
+            active.checkpoint.promoted_at = now;
+            sums.add(&active.task.promote(&active.checkpoint)?);
+            if now.0.saturating_sub(active.marked_at.0) >= MARK_EVERY_MS {
+                look_ahead(&*self.parts.log, active, (&stage.changelog.name, *partition), now);
+            }
+        }
+        self.parts.board.add(&stage.name, &sums);
+        self.taken.clear();
+        self.open_since = None;
+        self.in_a_row = 0;
+        if self.probing {
+            self.probing = false;
+            self.probed = true;
+        } else {
+            self.probed = false;
+            self.inputs_max = self.inputs_max.map(|n| n * 2).filter(|n| *n < 1_000);
+        }
+        Ok(())
+    }
+
+    /// The facts of a failed call; `tries`: how often it was made.
+    fn facts(&mut self, fault: TxnFault, tries: u32, now: WallTime) -> Failure {
+        if fault == TxnFault::Rebuild {
+            self.fenced_at.push_back(now);
+        }
+        self.fenced_at.retain(|at| now.0.saturating_sub(at.0) < FENCED_WINDOW_MS);
+        Failure {
+            fault,
+            inputs: self.taken.len(),
+            in_a_row: if fault == TxnFault::Retry { tries } else { self.in_a_row + 1 },
+            probed: self.probed,
+            fenced: u32::try_from(self.fenced_at.len()).unwrap_or(u32::MAX),
+        }
+    }
+
+    fn failed(
+        &mut self,
+        error: &TxnError,
+        failure: &Failure,
+        decision: Decision,
+        now: WallTime,
+    ) -> Result<(), LaneError> {
+        self.in_a_row += 1;
+        tracing::warn!(group = %self.parts.member.group, %error, fault = ?error.fault, ?decision,
+            inputs = failure.inputs, "commit failed");
+        if failure.inputs == 0 && self.in_a_row > 1 {
+            self.hold_until = now.plus_ms(HOLD_MS);
+        }
+        match decision {
+            Decision::Stop => Err(LaneError::Fatal(if failure.fenced >= 2 {
+                format!(
+                    "another process bears the id `{}` (twice fenced within a minute): was the \
+                     data folder copied? Give each process an instance id of its own ({error})",
+                    self.parts.member.instance
+                )
+            } else {
+                error.text.clone()
+            })),
+            Decision::Rebuild => {
+                self.rebuild(now);
+                Ok(())
+            }
+            Decision::Again => self.rewind(now),
+            Decision::Rewind { inputs_max } => {
+                self.inputs_max = inputs_max.or(self.inputs_max);
+                self.rewind(now)
+            }
+            Decision::Probe => {
+                self.rewind(now)?;
+                self.inputs_max = Some(1);
+                self.probe(now);
+                Ok(())
+            }
+            Decision::Condemn => {
+                self.rewind(now)?;
+                if let Some((_, input)) = self.ready.front_mut()
+                    && let TaskInput::Record(record) = input
+                {
+                    *input = TaskInput::Poison(record.clone());
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Commits once without any input, to see whether the log takes commits at all.
+    fn probe(&mut self, now: WallTime) {
+        let Some((partition, _)) = self.ready.front() else { return };
+        if let Some(Slot::Active(active)) = self.slots.get_mut(partition) {
+            active.task.touch();
+            self.probing = true;
+            self.open_since = Some(now);
+        }
+    }
+
+    /// A known abort gives everything back, in order.
+    pub(super) fn rewind(&mut self, now: WallTime) -> Result<(), LaneError> {
+        if let Err(error) = self.member.abort() {
+            tracing::warn!(group = %self.parts.member.group, %error, "abort failed; rebuilding");
+            self.rebuild(now);
+            return Ok(());
+        }
+        for slot in self.slots.values_mut() {
+            if let Slot::Active(active) = slot {
+                active.task.roll_back();
+                active.effects_waiting = true;
+                active.task.begin(now);
+            }
+        }
+        for (partition, input) in self.taken.drain(..).rev() {
+            let input = match input {
+                TaskInput::Poison(record) => TaskInput::Record(record),
+                input => input,
+            };
+            self.ready.push_front((partition, input));
+        }
+        self.probing = false;
+        self.open_since = self.any_touched().then_some(now);
+        self.parts.board.add(&self.parts.stage.name, &Counts { aborts: 1, ..Counts::default() });
+        Ok(())
+    }
+
+    /// An unknown end: everything in memory is dropped; every task starts as after an assignment.
+    fn rebuild(&mut self, now: WallTime) {
+        for slot in self.slots.values_mut() {
+            *slot = Slot::New(now);
+        }
+        self.lives.clear();
+        self.ready.clear();
+        self.taken.clear();
+        self.open_since = None;
+        self.probing = false;
+        self.probed = false;
+        self.init_at = Some(now);
+        let partitions: Vec<_> = self.slots.keys().copied().collect();
+        if let Err(error) = self.member.pause(&partitions) {
+            tracing::warn!(%error, "pausing failed");
+        }
+    }
+}
+
+/// Notes where the changelog ends after our commit, see [`Active::mark`]. A log that cannot say so
+/// now is asked again after the next commit.
+fn look_ahead(
+    log: &dyn Log,
+    active: &mut Active,
+    (changelog, partition): (&semel_schemas::topic::TopicName, Partition),
+    now: WallTime,
+) {
+    let end = || -> Result<NextOffset, LogError> {
+        Ok(log.reader(Isolation::Uncommitted)?.bounds(changelog, partition)?.1)
+    };
+    match end() {
+        Ok(end) => {
+            active.marked_at = now;
+            active.mark = Some(end);
+        }
+        Err(error) => tracing::debug!(%error, "the changelog's end is not known"),
+    }
+}
+
+/// Produces; a full queue is waited out by polling for nothing (trap 20).
+pub(in crate::engine) fn produce(
+    member: &mut dyn Member,
+    record: OutRecord,
+) -> Result<(), TxnError> {
+    loop {
+        match member.produce(record.clone()) {
+            Ok(()) => return Ok(()),
+            Err(ProduceError::Full) => member.make_room()?,
+            Err(ProduceError::Txn(error)) => return Err(error),
+            Err(error @ ProduceError::TooLarge { .. }) => {
+                return Err(TxnError { fault: TxnFault::Abort, text: error.to_string() });
+            }
+        }
+    }
+}

@@ -1,0 +1,441 @@
+//! A lane: one member of a stage's group with its producer, and the tasks of its partitions.
+//!
+//! One cycle: poll → operators (writes go to overlays) → fire timers → when it is time: produce
+//! outputs and changelog, commit with the next offset of every task touched → promote → hand out
+//! effects. A lane never blocks but in `poll` and in the log's transaction calls, and never waits
+//! on a channel. It reads no clock: `now` is handed in, so that the simulator runs the same code.
+//!
+//! Invariants: one transaction at a time; effects are handed out from committed state only; a task
+//! is never run before it is restored, nor after its partition is gone; what waits in memory is
+//! bounded: beyond it partitions pause, and polls go on (Kafka trap 23).
+//!
+//! `mod` the cycle · `tasks` how tasks come and go · `commit` the end of a transaction.
+
+mod commit;
+mod tasks;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use semel_schemas::{
+    time::WallTime,
+    topic::{NextOffset, Partition, TopicId},
+};
+
+pub(super) use self::commit::produce;
+use super::{
+    counts::Board,
+    effects::{EffectPort, Job},
+    pace::{Open, Pace},
+    restore::{Restore, RestoreError},
+    status::{Status, TaskStatus},
+    task::{Task, TaskInput},
+    topology::Stage,
+};
+use crate::{
+    log::{Event, Log, LogError, Member, MemberSpec},
+    state::{Checkpoint, StoreError, TaskStore},
+};
+
+/// Milliseconds in which being fenced twice means that another process bears our id.
+const FENCED_WINDOW_MS: u64 = 60_000;
+/// Milliseconds between two tries to initialise the producer.
+const INIT_AGAIN_MS: u64 = 200;
+/// Milliseconds between two looks at the changelog's end, see [`Slot::mark`].
+const MARK_EVERY_MS: u64 = 2_000;
+/// Milliseconds between two looks at an offset that is part of an undecided transaction.
+const RESTORE_AGAIN_MS: u64 = 100;
+/// Milliseconds before a log that refused a commit without input is tried again.
+const HOLD_MS: u64 = 200;
+/// Records taken by one poll.
+const POLL_MAX: usize = 5_000;
+/// Inputs that wait in memory; beyond it partitions pause until few are left.
+const READY_MAX: usize = 2 * POLL_MAX;
+
+/// Opens the local stores of tasks.
+pub trait Stores: Send + Sync {
+    /// The store of one task.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn open(&self, stage: &str, partition: Partition) -> Result<Box<dyn TaskStore>, StoreError>;
+}
+
+/// Why a lane stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum LaneError {
+    /// The log: unavailable ones are tried again with a new lane.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The local store: a new lane restores.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A person has to change something.
+    #[error("{0}")]
+    Fatal(String),
+}
+
+impl From<RestoreError> for LaneError {
+    fn from(error: RestoreError) -> Self {
+        match error {
+            RestoreError::Log(error) => Self::Log(error),
+            RestoreError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+/// What a lane is made of.
+pub struct LaneParts {
+    /// The stage.
+    pub stage: Arc<Stage>,
+    /// The log.
+    pub log: Arc<dyn Log>,
+    /// Local stores.
+    pub stores: Arc<dyn Stores>,
+    /// Where effects go.
+    pub effects: Box<dyn EffectPort>,
+    /// Where counts go.
+    pub board: Arc<Board>,
+    /// What others may see of the lane.
+    pub status: Arc<Status>,
+    /// When to commit.
+    pub pace: Pace,
+    /// How the lane joins.
+    pub member: MemberSpec,
+}
+
+impl std::fmt::Debug for LaneParts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LaneParts").field("member", &self.member).finish_non_exhaustive()
+    }
+}
+
+struct Active {
+    task: Task,
+    checkpoint: Checkpoint,
+    /// The changelog's end as asked after our last commit. It becomes the checkpoint with the
+    /// *next* commit that succeeds: that one proves that nobody else owned the task in between, so
+    /// that everything up to the mark is ours and is in the local store.
+    mark: Option<NextOffset>,
+    marked_at: WallTime,
+    effects_waiting: bool,
+    /// Beyond the last record that was taken from the log.
+    fetched: NextOffset,
+    /// The input that was there at the start ends here.
+    until: NextOffset,
+    paused: bool,
+}
+
+enum Slot {
+    /// Waits for the producer, or for the log, until then.
+    New(WallTime),
+    Restoring(Box<Restore>, Option<NextOffset>),
+    Active(Box<Active>),
+}
+
+/// See the module.
+pub struct Lane {
+    parts: LaneParts,
+    member: Box<dyn Member>,
+    topic_id: TopicId,
+    slots: BTreeMap<Partition, Slot>,
+    lives: BTreeMap<Partition, u64>,
+    life: u64,
+    ready: VecDeque<(Partition, TaskInput)>,
+    taken: Vec<(Partition, TaskInput)>,
+    open_since: Option<WallTime>,
+    inputs_max: Option<usize>,
+    in_a_row: u32,
+    probing: bool,
+    probed: bool,
+    fenced_at: VecDeque<WallTime>,
+    init_at: Option<WallTime>,
+    more_timers: bool,
+    /// Nothing is worked before this time: the log refuses commits that hold no input.
+    hold_until: WallTime,
+    /// Whether a restore got further in the last cycle.
+    restoring: bool,
+    /// Whether too much waits in memory.
+    flooded: bool,
+}
+
+impl std::fmt::Debug for Lane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lane")
+            .field("group", &self.parts.member.group)
+            .field("tasks", &self.slots.keys().collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Lane {
+    /// Joins the group.
+    ///
+    /// # Errors
+    /// [`LaneError`].
+    pub fn join(parts: LaneParts) -> Result<Self, LaneError> {
+        let input = &parts.stage.input.name;
+        let info = parts.log.topic(input)?.ok_or_else(|| LogError::NoTopic(input.clone()))?;
+        let member = parts.log.join(&parts.member)?;
+        Ok(Self {
+            member,
+            topic_id: info.id,
+            parts,
+            slots: BTreeMap::new(),
+            lives: BTreeMap::new(),
+            life: 0,
+            ready: VecDeque::new(),
+            taken: Vec::new(),
+            open_since: None,
+            inputs_max: None,
+            in_a_row: 0,
+            probing: false,
+            probed: false,
+            fenced_at: VecDeque::new(),
+            init_at: Some(WallTime(0)),
+            more_timers: false,
+            hold_until: WallTime(0),
+            restoring: false,
+            flooded: false,
+        })
+    }
+
+    /// One cycle; waits at most `wait` if there is nothing to do. `true` if something was done.
+    ///
+    /// # Errors
+    /// [`LaneError`]: the lane must be dropped.
+    pub fn step(&mut self, now: WallTime, wait: Duration) -> Result<bool, LaneError> {
+        let wait = self.wait(now, wait);
+        let events = self.member.poll(POLL_MAX, wait)?;
+        let mut busy = false;
+        for event in events {
+            busy |= !matches!(event, Event::End(_));
+            self.event(event, now)?;
+        }
+        if !self.initialised(now)? {
+            return Ok(busy);
+        }
+        self.restoring = self.restore(now)?;
+        busy |= self.restoring;
+        if now < self.hold_until {
+            self.press()?;
+            self.report();
+            return Ok(busy);
+        }
+        self.take_outcomes();
+        busy |= self.work(now);
+        self.fire(now);
+        let dry = self.ready.is_empty() && !busy;
+        if self.is_due(now, dry) {
+            busy = true;
+            self.commit(now)?;
+        }
+        self.catch_up();
+        if self.open_since.is_none() {
+            self.hand_out()?;
+        }
+        self.press()?;
+        self.report();
+        Ok(busy)
+    }
+
+    /// Finishes: commits what is done, gives the partitions back at once, and leaves the group.
+    ///
+    /// # Errors
+    /// [`LaneError`]; what is not committed will be done by the next owner.
+    pub fn drain(mut self, now: WallTime) -> Result<(), LaneError> {
+        self.ready.clear();
+        let committed = if self.open_since.is_some() { self.commit(now) } else { Ok(()) };
+        self.slots.clear();
+        self.report();
+        self.member.leave()?;
+        committed
+    }
+
+    fn is_busy(&self) -> bool {
+        !self.ready.is_empty() || self.open_since.is_some() || self.more_timers || self.restoring
+    }
+
+    fn any_touched(&self) -> bool {
+        let touched = |slot: &Slot| matches!(slot, Slot::Active(active) if active.task.touched());
+        self.slots.values().any(touched)
+    }
+
+    /// How long a poll may wait without keeping a timer or an outcome waiting.
+    fn wait(&mut self, now: WallTime, wait: Duration) -> Duration {
+        let held = self.hold_until.0.saturating_sub(now.0);
+        if held > 0 {
+            return wait.min(Duration::from_millis(held));
+        }
+        if self.is_busy() {
+            return Duration::ZERO;
+        }
+        let mut wait = wait;
+        for slot in self.slots.values_mut() {
+            let Slot::Active(active) = slot else {
+                wait = wait.min(Duration::from_millis(5));
+                continue;
+            };
+            if !active.task.under_way.is_empty() || active.effects_waiting {
+                wait = wait.min(Duration::from_millis(2));
+            }
+            if let Some(at) = active.task.next_timer() {
+                wait = wait.min(Duration::from_millis(at.0.saturating_sub(now.0)));
+            }
+        }
+        wait
+    }
+
+    fn take_outcomes(&mut self) {
+        for done in self.parts.effects.outcomes() {
+            let (partition, life) = done.task;
+            if self.lives.get(&partition) == Some(&life) {
+                let input = TaskInput::Outcome { attempt: done.attempt, outcome: done.outcome };
+                self.ready.push_back((partition, input));
+            }
+        }
+    }
+
+    /// Processes inputs up to the bounds of a transaction.
+    fn work(&mut self, now: WallTime) -> bool {
+        let bound = self.inputs_max.unwrap_or(self.parts.pace.inputs_max);
+        let mut busy = false;
+        while self.taken.len() < bound && !self.probing {
+            let Some((partition, input)) = self.ready.pop_front() else { break };
+            let Some(Slot::Active(active)) = self.slots.get_mut(&partition) else { continue };
+            if active.task.is_past(&input) {
+                continue;
+            }
+            busy = true;
+            active.task.process(input.clone(), now);
+            active.effects_waiting = true;
+            self.open_since.get_or_insert(now);
+            self.taken.push((partition, input));
+            if self.taken.len() % 256 == 0 && self.writes() >= self.parts.pace.writes_max {
+                break;
+            }
+        }
+        busy
+    }
+
+    fn fire(&mut self, now: WallTime) {
+        self.more_timers = false;
+        for slot in self.slots.values_mut() {
+            let Slot::Active(active) = slot else { continue };
+            self.more_timers |= active.task.fire(now);
+            if active.task.touched() {
+                active.effects_waiting = true;
+                self.open_since.get_or_insert(now);
+            }
+        }
+    }
+
+    fn writes(&self) -> usize {
+        self.slots
+            .values()
+            .map(|slot| match slot {
+                Slot::Active(active) => active.task.uncommitted(),
+                _ => 0,
+            })
+            .sum()
+    }
+
+    fn is_due(&self, now: WallTime, dry: bool) -> bool {
+        let bound = self.inputs_max.is_some_and(|max| self.taken.len() >= max);
+        let open = Open {
+            inputs: self.taken.len(),
+            writes: self.writes(),
+            since: self.open_since,
+            dry: dry || bound || self.probing,
+        };
+        self.parts.pace.due(&open, now)
+    }
+
+    fn hand_out(&mut self) -> Result<(), LaneError> {
+        let limit = self.parts.stage.limits.effects_max;
+        for (partition, slot) in &mut self.slots {
+            let Slot::Active(active) = slot else { continue };
+            let Some(life) = self.lives.get(partition) else { continue };
+            if !active.effects_waiting {
+                continue;
+            }
+            let task = &mut active.task;
+            active.effects_waiting = false;
+            for (attempt, pending) in task.effects_ready(limit) {
+                let order = pending.request.ordering_key;
+                let job =
+                    Job { task: (*partition, *life), attempt, effect: pending.request.effect };
+                if !self.parts.effects.dispatch(job) {
+                    active.effects_waiting = true;
+                    break;
+                }
+                task.under_way.insert(attempt, order);
+            }
+            task.check()?;
+        }
+        Ok(())
+    }
+
+    /// Pauses partitions whose quarantine is full, and all of them while too much waits in memory;
+    /// lets them go on when that is over.
+    fn press(&mut self) -> Result<(), LaneError> {
+        self.flooded = match self.ready.len() {
+            waiting if waiting >= READY_MAX => true,
+            waiting if waiting < POLL_MAX => false,
+            _ => self.flooded,
+        };
+        for (partition, slot) in &mut self.slots {
+            let Slot::Active(active) = slot else { continue };
+            let full = self.flooded || active.task.is_full();
+            if full != active.paused {
+                active.paused = full;
+                if full {
+                    self.member.pause(&[*partition])?;
+                } else {
+                    self.member.resume(&[*partition])?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn report(&self) {
+        let tasks: BTreeMap<Partition, TaskStatus> = self
+            .slots
+            .iter()
+            .map(|(partition, slot)| {
+                let status = match slot {
+                    Slot::Active(active) => TaskStatus {
+                        restoring: false,
+                        next: active.task.committed_next(),
+                        caught_up: active.task.caught_up,
+                        effects: active.task.under_way.len(),
+                        paused: active.task.is_full(),
+                        event_time: active.task.event_time(),
+                    },
+                    _ => TaskStatus::restoring(),
+                };
+                (*partition, status)
+            })
+            .collect();
+        self.parts.status.set(&self.parts.member.instance, &self.parts.stage.name, tasks);
+    }
+
+    /// The partitions that the lane owns.
+    #[must_use]
+    pub fn partitions(&self) -> BTreeSet<Partition> {
+        self.slots.keys().copied().collect()
+    }
+
+    /// The state of one of its tasks, for looking at.
+    #[must_use]
+    pub fn task(&self, partition: Partition) -> Option<&Task> {
+        match self.slots.get(&partition) {
+            Some(Slot::Active(active)) => Some(&active.task),
+            _ => None,
+        }
+    }
+}
