@@ -59,7 +59,7 @@ pub async fn roots(
     let sql = format!(
         "SELECT CAST(channel AS TEXT), CAST(epoch AS TEXT), CAST(root AS TEXT), \
          CAST(count AS TEXT), CAST(status AS TEXT), CAST(profile AS TEXT) \
-         FROM {prefix}roots WHERE semel_id IS NOT NULL ORDER BY epoch, channel"
+         FROM {prefix}roots AS r WHERE semel_id IS NOT NULL ORDER BY r.epoch, r.channel"
     );
     let mut audits = Vec::new();
     let mut accounts: BTreeMap<String, Option<Vec<u8>>> = BTreeMap::new();
@@ -139,8 +139,8 @@ async fn claims(
         "SELECT CAST(leaf_index AS TEXT), CAST(claim_id AS TEXT), CAST(user_pubkey AS TEXT), \
          CAST(amount AS TEXT), CAST(slot AS TEXT), CAST(tx_signature AS TEXT), \
          CAST(leaf_id AS TEXT) \
-         FROM {prefix}claims WHERE channel = '{}' AND epoch = {epoch} AND status <> 'pending' \
-         ORDER BY leaf_index",
+         FROM {prefix}claims AS c WHERE channel = '{}' AND epoch = {epoch} AND status <> 'pending' \
+         ORDER BY c.leaf_index",
         channel.replace('\'', "''")
     );
     let mut claims = Vec::new();
