@@ -24,6 +24,11 @@ const HELD: &str = "_quarantine";
 /// `key length 4 BE | key | place 8 BE` → [`Waiting`]. Place 0 is the record at fault.
 const QUEUE: &str = "_quarantine_queue";
 
+/// Bytes of the longest place in the queue: what the local store takes, less the store's name.
+const KEY_LONGEST: usize = crate::state::KEY_MAX - 64;
+/// `offset 8 BE` of a command that was found ahead of its turn, and has been followed.
+const FOLLOWED: &str = "_quarantine_followed";
+
 /// One quarantined key.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Held {
@@ -48,9 +53,12 @@ struct Waiting {
 /// Takes a record that must wait, or a command about a quarantined key. `true` if it was taken.
 pub(super) fn taken(task: &mut Task, record: &Record, envelope: &Envelope) -> Result<bool, Fault> {
     if envelope.kind == QUARANTINE {
-        let value = envelope.value.as_deref().unwrap_or_default();
-        let command: Quarantine = codec::decode(QUARANTINE, value)?;
-        return release(task, &envelope.key, command.action).map(|()| true);
+        let offset = record.offset.0.to_be_bytes();
+        if task.state.get(FOLLOWED, &offset).is_some() {
+            task.state.write(FOLLOWED, &offset, None);
+            return Ok(true);
+        }
+        return follow(task, envelope).map(|()| true);
     }
     let Some(mut held) = held(task, &envelope.key) else { return Ok(false) };
     let limit = u64::from(task.stage.limits.quarantine_per_key_max);
@@ -60,9 +68,32 @@ pub(super) fn taken(task: &mut Task, record: &Record, envelope: &Envelope) -> Re
             format!("{limit} records of this quarantined key wait already: replay or drop the key"),
         ));
     }
-    push(task, &envelope.key, &mut held, record);
+    if !push(task, &envelope.key, &mut held, record) {
+        return Err(Fault::new(
+            FaultCode::QuarantineFull,
+            "this key is quarantined, and the record is too large to wait in the state",
+        ));
+    }
     task.counts.named("quarantine.waiting", 1);
     Ok(true)
+}
+
+/// Follows a command that was found ahead of its turn, once.
+pub(super) fn commanded(task: &mut Task, record: &Record) -> Result<(), Fault> {
+    let offset = record.offset.0.to_be_bytes();
+    if task.state.get(FOLLOWED, &offset).is_some() {
+        return Ok(());
+    }
+    let envelope = dead_letter::envelope(&task.stage, record)?;
+    follow(task, &envelope)?;
+    task.state.write(FOLLOWED, &offset, Some(Vec::new()));
+    Ok(())
+}
+
+fn follow(task: &mut Task, envelope: &Envelope) -> Result<(), Fault> {
+    let value = envelope.value.as_deref().unwrap_or_default();
+    let command: Quarantine = codec::decode(QUARANTINE, value)?;
+    release(task, &envelope.key, command.action)
 }
 
 /// Notes that a record was refused: if order matters, its key waits from here on.
@@ -76,8 +107,11 @@ pub(super) fn refused(task: &mut Task, record: Record, fault: &Fault) {
         return;
     }
     let mut held = Held { first: 0, next: 0 };
-    push(task, &key, &mut held, &record);
-    task.counts.named("quarantine.keys", 1);
+    if push(task, &key, &mut held, &record) {
+        task.counts.named("quarantine.keys", 1);
+    } else {
+        task.counts.named("quarantine.too_large", 1);
+    }
 }
 
 /// Lets a key go on, in order, until nothing waits or a record is refused again.
@@ -120,7 +154,9 @@ fn queue_key(key: &[u8], place: u64) -> Vec<u8> {
     [&length.to_be_bytes()[..], key, &place.to_be_bytes()[..]].concat()
 }
 
-fn push(task: &mut Task, key: &[u8], held: &mut Held, record: &Record) {
+/// Lets a record wait; `false` if it is too large for the changelog or its key for the store: then
+/// it cannot wait, and nothing was written.
+fn push(task: &mut Task, key: &[u8], held: &mut Held, record: &Record) -> bool {
     let waiting = Waiting {
         topic: record.topic.clone(),
         partition: record.partition,
@@ -130,10 +166,16 @@ fn push(task: &mut Task, key: &[u8], held: &mut Held, record: &Record) {
         value: record.value.clone().map(Base64),
         headers: record.headers.iter().map(|(n, v)| (n.to_owned(), Base64(v.to_vec()))).collect(),
     };
-    task.state.write(QUEUE, &queue_key(key, held.next), Some(codec::encode(&waiting)));
+    let (place, bytes) = (queue_key(key, held.next), codec::encode(&waiting));
+    let size = place.len() + bytes.len();
+    if place.len() > KEY_LONGEST || size > task.stage.limits.record_bytes_max {
+        return false;
+    }
+    task.state.write(QUEUE, &place, Some(bytes));
     held.next += 1;
     task.meta.waiting += 1;
     task.state.write(HELD, key, Some(codec::encode(held)));
+    true
 }
 
 fn pop(task: &mut Task, key: &[u8], held: &mut Held) {

@@ -208,6 +208,12 @@ impl SinkLane {
         self.slots.values().all(|slot| matches!(slot.phase, Phase::Idle) && slot.buffer.is_empty())
     }
 
+    /// Records that wait in memory.
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        self.slots.values().map(|slot| slot.buffer.len()).sum()
+    }
+
     fn event(&mut self, event: Event, now: WallTime) -> Result<(), LaneError> {
         match event {
             Event::Assigned(partitions) => {
@@ -268,7 +274,8 @@ impl SinkLane {
             }
             (Phase::Doubt(batch, _), SinkAnswer::Position(Ok(at))) => {
                 if at == Some(batch.next) {
-                    self.done(partition, &batch, 0, 0, Vec::new());
+                    // How many wait for a parent was in the lost answer: look once.
+                    self.done(partition, &batch, 0, 1, Vec::new());
                 } else if at == batch.expected {
                     slot.phase = Phase::Again(batch, now);
                 } else {
@@ -287,7 +294,7 @@ impl SinkLane {
             }
             (Phase::Writing(batch), SinkAnswer::Write(Ok(Written::Moved { found }))) => {
                 if found == Some(batch.next) && !batch.records.is_empty() {
-                    self.done(partition, &batch, 0, 0, Vec::new());
+                    self.done(partition, &batch, 0, 1, Vec::new());
                 } else {
                     tracing::warn!(sink = %self.parts.name, %partition, ?found,
                         expected = ?batch.expected, "the offset row has moved; going on from there");

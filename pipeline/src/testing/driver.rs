@@ -532,7 +532,9 @@ impl Driver {
     }
 
     fn step_seat(&mut self, at: usize, lives: &mut [u32]) -> Result<bool, DriverError> {
-        if self.seats[at].frozen || self.seats[at].gone {
+        let seat = &self.seats[at];
+        // A lane that finds the outside away comes back when time has passed.
+        if seat.frozen || seat.gone || (seat.lane.is_none() && lives[at] == 0) {
             return Ok(false);
         }
         let result = match &mut self.seats[at].lane {
@@ -552,7 +554,6 @@ impl Driver {
             let stage = seat.stage.name.clone();
             return Err(DriverError::Stopped { stage, text: error.to_string() });
         }
-        // A lane that finds the outside away comes back when time has passed.
         lives[at] = lives[at].saturating_sub(1);
         Ok(lives[at] > 0)
     }

@@ -9,9 +9,11 @@
 //! is never run before it is restored, nor after its partition is gone; what waits in memory is
 //! bounded: beyond it partitions pause, and polls go on (Kafka trap 23).
 //!
-//! `mod` the cycle · `tasks` how tasks come and go · `commit` the end of a transaction.
+//! `mod` the cycle · `tasks` how tasks come and go · `commit` the end of a transaction ·
+//! `pressure` pauses.
 
 mod commit;
+mod pressure;
 mod tasks;
 
 use std::{
@@ -36,7 +38,7 @@ use super::{
     topology::Stage,
 };
 use crate::{
-    log::{Event, Log, LogError, Member, MemberSpec},
+    log::{Event, Log, LogError, Member, MemberSpec, Reader},
     state::{Checkpoint, StoreError, TaskStore},
 };
 
@@ -126,6 +128,8 @@ struct Active {
     fetched: NextOffset,
     /// The input that was there at the start ends here.
     until: NextOffset,
+    /// While the quarantine is full: where the search for commands goes on, and when.
+    search: Option<(Box<dyn Reader>, WallTime)>,
     paused: bool,
 }
 
@@ -221,7 +225,7 @@ impl Lane {
         self.restoring = self.restore(now)?;
         busy |= self.restoring;
         if now < self.hold_until {
-            self.press()?;
+            self.press(now)?;
             self.report();
             return Ok(busy);
         }
@@ -237,7 +241,7 @@ impl Lane {
         if self.open_since.is_none() {
             self.hand_out()?;
         }
-        self.press()?;
+        self.press(now)?;
         self.report();
         Ok(busy)
     }
@@ -375,29 +379,6 @@ impl Lane {
                 task.under_way.insert(attempt, order);
             }
             task.check()?;
-        }
-        Ok(())
-    }
-
-    /// Pauses partitions whose quarantine is full, and all of them while too much waits in memory;
-    /// lets them go on when that is over.
-    fn press(&mut self) -> Result<(), LaneError> {
-        self.flooded = match self.ready.len() {
-            waiting if waiting >= READY_MAX => true,
-            waiting if waiting < POLL_MAX => false,
-            _ => self.flooded,
-        };
-        for (partition, slot) in &mut self.slots {
-            let Slot::Active(active) = slot else { continue };
-            let full = self.flooded || active.task.is_full();
-            if full != active.paused {
-                active.paused = full;
-                if full {
-                    self.member.pause(&[*partition])?;
-                } else {
-                    self.member.resume(&[*partition])?;
-                }
-            }
         }
         Ok(())
     }

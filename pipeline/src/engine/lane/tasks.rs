@@ -213,6 +213,7 @@ impl Lane {
             effects_waiting: true,
             fetched: from,
             until: end,
+            search: None,
             paused: false,
         })))
     }

@@ -62,6 +62,9 @@ pub enum TaskInput {
     Record(Record),
     /// A record that was found to break the commit: it goes to the dead letters unread.
     Poison(Record),
+    /// A command about a quarantined key that lies further on in the input topic, while the
+    /// partition is paused because the quarantine is full.
+    Command(Record),
     /// An outcome of an effect.
     Outcome {
         /// The attempt.
@@ -233,6 +236,12 @@ impl Task {
                 self.meta.next = record.next();
                 self.refuse(record, fault);
             }
+            TaskInput::Command(record) => {
+                if quarantine::commanded(self, &record).is_err() {
+                    // In its turn it is refused with a reason.
+                    self.undo();
+                }
+            }
             TaskInput::Outcome { attempt, outcome } => self.outcome(attempt, outcome),
         }
         self.keep();
@@ -317,7 +326,7 @@ impl Task {
             TaskInput::Record(record) | TaskInput::Poison(record) => {
                 record.next() <= self.meta.next
             }
-            TaskInput::Outcome { .. } => false,
+            TaskInput::Command(_) | TaskInput::Outcome { .. } => false,
         }
     }
 

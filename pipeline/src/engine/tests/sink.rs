@@ -1,1 +1,225 @@
-//! x
+//! The sink lane over a database made of data: away for long, answers lost, rows moved by another.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use semel_connectors::sink::{SinkError, Written};
+use semel_schemas::{
+    fault::{Fault, FaultCode},
+    record::Record,
+    topic::{NextOffset, Partition},
+};
+
+use super::toys::{P0, raw, text_of, topic_ref};
+use crate::{
+    engine::{
+        counts::Board,
+        sink_lane::{SinkAnswer, SinkAsk, SinkLane, SinkParts, SinkPort},
+        status::Status,
+    },
+    log::{Cleanup, Isolation, Log, MemberSpec, TopicSpec, sim::SimLog},
+    testing::{Faults, FaultyLog},
+};
+
+#[derive(Debug, Default)]
+struct Base {
+    offset: Option<NextOffset>,
+    rows: Vec<String>,
+    down: bool,
+    lose_answer: bool,
+    happens: bool,
+    delayed: u64,
+    ticks: u32,
+    inbox: Vec<(Partition, u64, SinkAnswer)>,
+}
+
+impl Base {
+    fn write(&mut self, batch: &semel_connectors::sink::SinkBatch) -> Result<Written, SinkError> {
+        if self.offset != batch.expected {
+            return Ok(Written::Moved { found: self.offset });
+        }
+        let lost = std::mem::take(&mut self.lose_answer);
+        if lost && !self.happens {
+            return Err(SinkError::Unknown("lost".into()));
+        }
+        self.offset = Some(batch.next);
+        self.ticks += u32::from(batch.records.is_empty());
+        let bad = |r: &&Record| text_of(r) == "bad";
+        let refused = batch.records.iter().filter(bad);
+        let refused = refused.map(|r| (r.clone(), Fault::new(FaultCode::WrongType, "bad")));
+        let refused: Vec<_> = refused.collect();
+        self.rows.extend(batch.records.iter().filter(|r| !bad(r)).map(text_of));
+        if lost {
+            return Err(SinkError::Unknown("lost".into()));
+        }
+        let rows = batch.records.len() as u64;
+        Ok(Written::Done { rows, delayed: self.delayed, refused })
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Port(Arc<Mutex<Base>>);
+
+impl SinkPort for Port {
+    fn ask(&mut self, partition: Partition, life: u64, ask: SinkAsk) {
+        let mut base = self.0.lock().unwrap();
+        let away = || SinkError::Unavailable("away".into());
+        let answer = match (ask, base.down) {
+            (SinkAsk::Position, true) => SinkAnswer::Position(Err(away())),
+            (SinkAsk::Position, false) => SinkAnswer::Position(Ok(base.offset)),
+            (SinkAsk::Write(_), true) => SinkAnswer::Write(Err(away())),
+            (SinkAsk::Write(batch), false) => SinkAnswer::Write(base.write(&batch)),
+        };
+        base.inbox.push((partition, life, answer));
+    }
+    fn answers(&mut self) -> Vec<(Partition, u64, SinkAnswer)> {
+        std::mem::take(&mut self.0.lock().unwrap().inbox)
+    }
+}
+
+struct World {
+    log: SimLog,
+    faults: Faults,
+    port: Port,
+    lane: SinkLane,
+}
+
+impl World {
+    fn new() -> Self {
+        let log = SimLog::new(1_000);
+        for name in ["rows", "t.dead-letter"] {
+            log.create_topic(&TopicSpec {
+                name: topic_ref(name, 1).name,
+                partitions: 1,
+                cleanup: Cleanup::Delete { retention_ms: None },
+                replication: None,
+                allow_one_broker: true,
+            })
+            .unwrap();
+        }
+        let (faults, port) = (Faults::default(), Port::default());
+        let lane = Self::join(&log, &faults, &port, "0");
+        Self { log, faults, port, lane }
+    }
+    fn join(log: &SimLog, faults: &Faults, port: &Port, process: &str) -> SinkLane {
+        SinkLane::join(SinkParts {
+            name: "sink".into(),
+            topic: topic_ref("rows", 1),
+            dead_letter: topic_ref("t.dead-letter", 1),
+            log: Arc::new(FaultyLog::new(Arc::new(log.clone()), faults.clone())),
+            port: Box::new(port.clone()),
+            board: Arc::new(Board::default()),
+            status: Arc::new(Status::default()),
+            member: MemberSpec {
+                group: "semel.t.sink".into(),
+                topic: topic_ref("rows", 1).name,
+                instance: format!("t.sink.{process}.0"),
+                transaction_timeout: Duration::from_secs(10),
+                session_timeout: Duration::from_secs(6),
+            },
+        })
+        .unwrap()
+    }
+    fn give(&self, texts: &[&str]) {
+        let of = |text: &&str| raw("rows", "k", Some(text.as_bytes()), "row");
+        self.log.append(texts.iter().map(of).collect()).unwrap();
+    }
+    fn run(&mut self, seconds: u64) {
+        for _ in 0..seconds * 10 {
+            self.log.advance(100);
+            let now = semel_schemas::time::WallTime(self.log.now_ms());
+            self.lane.step(now, Duration::ZERO).unwrap();
+        }
+    }
+    fn rows(&self) -> Vec<String> {
+        self.port.0.lock().unwrap().rows.clone()
+    }
+    fn group(&self) -> BTreeMap<Partition, NextOffset> {
+        self.log.committed("semel.t.sink", &topic_ref("rows", 1).name).unwrap()
+    }
+    fn letters(&self) -> usize {
+        let mut reader = self.log.reader(Isolation::Committed).unwrap();
+        reader.seek(&topic_ref("t.dead-letter", 1).name, P0, NextOffset(0)).unwrap();
+        reader.read(1_000, Duration::ZERO).unwrap().len()
+    }
+}
+
+#[test]
+fn rows_follow_the_topic_and_the_group_follows_the_rows() {
+    let mut world = World::new();
+    world.give(&["1", "bad", "2"]);
+    world.run(2);
+    assert_eq!(world.rows(), ["1", "2"]);
+    assert_eq!(world.letters(), 1);
+    assert_eq!(world.group()[&P0], NextOffset(3));
+}
+
+#[test]
+fn a_database_away_for_ten_minutes_costs_no_memory_and_no_partition() {
+    let mut world = World::new();
+    world.give(&["0"]);
+    world.run(1);
+    world.port.0.lock().unwrap().down = true;
+    for n in 1..=20_000 {
+        world.give(&[&n.to_string()]);
+    }
+    world.run(600);
+    let waiting = world.lane.buffered();
+    assert!(waiting <= 8_000, "{waiting} records in memory");
+    assert!(world.faults.calls().contains(&"pause"));
+    assert_eq!(world.rows().len(), 1);
+    world.port.0.lock().unwrap().down = false;
+    world.run(20);
+    let want: Vec<String> = (0..=20_000).map(|n| n.to_string()).collect();
+    assert_eq!(world.rows(), want, "caught up, in order, in the same membership");
+}
+
+#[test]
+fn a_lost_answer_is_settled_by_the_offset_row() {
+    for happens in [true, false] {
+        let mut world = World::new();
+        world.give(&["1"]);
+        world.run(1);
+        {
+            let mut base = world.port.0.lock().unwrap();
+            (base.lose_answer, base.happens, base.delayed) = (true, happens, 3);
+        }
+        world.give(&["2", "3"]);
+        world.run(5);
+        assert_eq!(world.rows(), ["1", "2", "3"]);
+        assert!(world.port.0.lock().unwrap().ticks > 0, "what waits is looked at again");
+    }
+}
+
+#[test]
+fn rows_that_another_has_written_are_not_written_again() {
+    let mut world = World::new();
+    world.give(&["1"]);
+    world.run(1);
+    world.give(&["2"]);
+    let end = world.log.append(vec![raw("rows", "k", Some(b"3"), "row")]).unwrap()[0].1;
+    world.port.0.lock().unwrap().offset = Some(NextOffset(end.0));
+    world.run(2);
+    assert_eq!(world.rows(), ["1", "3"]);
+}
+
+#[test]
+fn another_process_goes_on_where_the_rows_end() {
+    let mut world = World::new();
+    world.give(&["1"]);
+    world.run(1);
+    world.faults.down();
+    world.give(&["2", "bad"]);
+    world.run(1);
+    let lane = World::join(&world.log, &world.faults, &world.port, "1");
+    world.faults.up();
+    let old = std::mem::replace(&mut world.lane, lane);
+    old.drain(semel_schemas::time::WallTime(world.log.now_ms())).unwrap();
+    world.give(&["3"]);
+    world.run(2);
+    assert_eq!(world.rows(), ["1", "2", "3"]);
+    assert_eq!(world.letters(), 1);
+}
