@@ -427,6 +427,18 @@ impl GroupConsumer {
     }
 }
 
+impl Drop for GroupConsumer {
+    /// `BaseConsumer::drop` polls until the group is closed, and answers what it is told; a
+    /// revocation that we were told and did not answer would keep it for ever (trap 33).
+    fn drop(&mut self) {
+        if let Some((all, _)) = self.revoking.take()
+            && let Err(e) = self.unassign(&all)
+        {
+            tracing::debug!(target: "semel::kafka", "{e}");
+        }
+    }
+}
+
 /// The committed offsets of partitions, as `consumer`'s isolation sees them: a read_committed one
 /// is told of transactions that hold offsets back (UNSTABLE_OFFSET_COMMIT) and waits.
 pub(super) fn committed(

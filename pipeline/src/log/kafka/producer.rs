@@ -363,6 +363,10 @@ impl TxnProducer {
         self.begin()?;
         if self.shared.settings.guards.own_flush {
             self.flush()?;
+        } else {
+            let (began, client) = (Instant::now(), self.usable()?);
+            let answer = client.flush(self.deadlines.transaction);
+            self.answered(Call::Flush, began, answer)?;
         }
         let began = Instant::now();
         let client = self.usable()?;

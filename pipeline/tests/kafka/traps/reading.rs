@@ -154,6 +154,7 @@ fn trap_27_an_offset_out_of_range_is_an_error_and_no_reset() {
             continue;
         }
         answer.expect("nobody notices");
+        until(&h, "the end is told", || lane.poll(10).contains(&Event::End(P0)).then_some(()));
         append(h.log(), &source, P0, &["d"]);
         let mut found = Vec::new();
         until(&h, "the new record comes", || {

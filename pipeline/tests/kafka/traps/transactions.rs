@@ -13,7 +13,7 @@ use semel::log::{
 };
 use semel_schemas::{partition::partition_for_key, record::OutRecord, topic::NextOffset};
 
-use super::{median, without};
+use super::{median, partitions, without};
 use crate::harness::{Broker, brokers, config};
 
 #[test]
@@ -50,11 +50,22 @@ fn trap_07_a_record_that_could_not_be_written_is_counted_and_the_transaction_abo
         let mut lane = Lane::alone(&h, &source, 1);
         lane.produce(&h, &put(&out, P0, "k", &"x".repeat(10_000)));
         let error = lane.commit(&h, &[(P0, NextOffset::ZERO)]).expect_err("it cannot be written");
-        assert_eq!(error.text.contains(out.as_str()), guarded, "which record? {error}");
+        // Without the guard nobody notices before offsets are sent; librdkafka then does.
+        assert_eq!(error.text.contains("could not be written"), guarded, "{error}");
+        assert_eq!(error.text.contains("send_offsets"), !guarded, "{error}");
         assert_eq!(error.fault, TxnFault::Abort, "{error}");
         lane.member.abort().expect("aborted");
-        lane.produce(&h, &put(&out, P0, "k", "small"));
-        lane.commit(&h, &[(P0, NextOffset::ZERO)]).expect("the member goes on");
+        // librdkafka's purge of the failed transaction runs on its own threads, and may reach into
+        // the next one: a known abort again.
+        until(&h, "the member goes on", || {
+            lane.produce(&h, &put(&out, P0, "k", "small"));
+            let answer = lane.commit(&h, &[(P0, NextOffset::ZERO)]);
+            if let Err(e) = &answer {
+                assert_eq!(e.fault, TxnFault::Abort, "{e}");
+                lane.member.abort().expect("aborted");
+            }
+            answer.ok()
+        });
         assert_eq!(committed_texts(&h, &out), ["small"]);
     }
 }
@@ -162,23 +173,26 @@ fn trap_39_sizes_are_checked_before_or_the_transaction_fails_for_ever() {
 
 #[test]
 fn trap_39_a_topic_that_takes_smaller_batches_than_we_make_is_refused_at_once() {
-    let h = Broker::new();
+    let mut h = Broker::new();
     let (source, out) = (topic(&h, "source", 1), topic(&h, "out", 1));
     h.alter(&out, &[("max.message.bytes", "2000")]);
+    h.restart(); // What is known of a topic is asked once.
     let mut lane = Lane::alone(&h, &source, 1);
     let answer = lane.member.produce(put(&out, P0, "k", "small"));
     let Err(ProduceError::Txn(error)) = answer else { panic!("{answer:?}") };
     assert!(error.text.contains("batch.size") && error.text.contains("2000"), "{error}");
 }
 
-/// The median of 15 commits of one record each.
-fn commit_time(off: impl FnOnce(&mut Guards)) -> Duration {
+/// The median of 15 transactions, one right after another, with this many records.
+fn cycle_time(records: u32, off: impl FnOnce(&mut Guards)) -> Duration {
     let h = without(off);
-    let (source, out) = (topic(&h, "source", 1), topic(&h, "out", 1));
+    let (source, out) = (topic(&h, "source", 1), topic(&h, "out", 4));
     let mut lane = Lane::alone(&h, &source, 1);
-    let times = (0..15).map(|n| {
-        lane.produce(&h, &put(&out, P0, "k", &n.to_string()));
+    let times = (0..15).map(|_| {
         let began = Instant::now();
+        for partition in partitions(records) {
+            lane.produce(&h, &put(&out, partition, "k", "v"));
+        }
         lane.commit(&h, &[(P0, NextOffset(0))]).expect("committed");
         began.elapsed()
     });
@@ -187,14 +201,14 @@ fn commit_time(off: impl FnOnce(&mut Guards)) -> Duration {
 
 #[test]
 fn trap_40_the_wrappers_flush_costs_100_ms_a_commit() {
-    let (with, without) = (commit_time(|_| ()), commit_time(|g| g.own_flush = false));
+    let (with, without) = (cycle_time(4, |_| ()), cycle_time(4, |g| g.own_flush = false));
     println!("commit, median: {with:?} against {without:?} with the wrapper's flush");
     assert!(without > Duration::from_millis(80) && with * 2 < without, "{with:?} {without:?}");
 }
 
 #[test]
 fn trap_42_a_refused_request_is_repeated_after_5_ms_and_not_100() {
-    let (with, without) = (commit_time(|_| ()), commit_time(|g| g.short_backoff = false));
+    let (with, without) = (cycle_time(0, |_| ()), cycle_time(0, |g| g.short_backoff = false));
     println!("commit, median: {with:?} against {without:?} with the library's back-off");
     assert!(with * 2 < without, "{with:?} {without:?}");
 }
