@@ -59,10 +59,7 @@ pub(super) struct GroupConsumer {
 impl GroupConsumer {
     /// Joins the group.
     pub(super) fn subscribe(shared: Arc<Shared>, spec: &MemberSpec) -> Result<Self, LogError> {
-        shared
-            .topics
-            .describe(&spec.topic)?
-            .ok_or_else(|| LogError::NoTopic(spec.topic.clone()))?;
+        shared.topics.find(&spec.topic)?;
         let config = shared.settings.member(spec);
         let consumer: BaseConsumer<Noting> =
             config.create_with_context(Noting).map_err(|e| client_error(&e))?;

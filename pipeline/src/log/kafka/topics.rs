@@ -29,6 +29,9 @@ use super::{
 };
 use crate::log::{Cleanup, LogError, TopicInfo, TopicSpec};
 
+/// How long brokers may take to hear of a new topic from their controller.
+const HEARSAY: Duration = Duration::from_millis(500);
+
 /// What a producer must know of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TopicFacts {
@@ -129,6 +132,21 @@ impl Topics {
         Ok(Some(TopicInfo { id: found.id, partitions: found.partitions, cleanup }))
     }
 
+    /// A topic that must exist. The broker that is asked may not have heard of a new one yet, so
+    /// a missing one is looked for a little longer.
+    pub(super) fn find(&self, name: &TopicName) -> Result<TopicInfo, LogError> {
+        let deadline = Instant::now() + HEARSAY;
+        loop {
+            if let Some(info) = self.describe(name)? {
+                return Ok(info);
+            }
+            if Instant::now() > deadline {
+                return Err(LogError::NoTopic(name.clone()));
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     fn facts(&self) -> std::sync::MutexGuard<'_, HashMap<TopicName, TopicFacts>> {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -138,7 +156,7 @@ impl Topics {
         if let Some(facts) = self.facts().get(name) {
             return Ok(*facts);
         }
-        self.describe(name)?.ok_or_else(|| LogError::NoTopic(name.clone()))?;
+        self.find(name)?;
         self.facts().get(name).copied().ok_or_else(|| LogError::NoTopic(name.clone()))
     }
 
