@@ -5,6 +5,9 @@
 //! Depends on `semel-schemas` and on no other crate of the workspace.
 
 pub mod perform;
+pub mod registry;
 pub mod signer;
+pub mod signers;
 pub mod sink;
+pub mod sinks;
 pub mod solana;

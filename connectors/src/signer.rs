@@ -17,6 +17,9 @@ pub enum SignError {
         /// Key asked for.
         asked: Address,
     },
+    /// The payload is nothing that this key should sign.
+    #[error("{0}")]
+    Refused(String),
     /// The signer made a signature that does not verify.
     #[error("the signer made a signature that does not verify against {0}")]
     BadSignature(Address),

@@ -8,5 +8,21 @@
 //! Invariants: the same state, input and time give the same bytes; an input that is refused leaves
 //! no state behind; one step emits a bounded number of records and goes on by a timer.
 
+pub mod backoff;
+pub mod dedupe;
+pub mod epoch_batch;
+pub mod field;
+pub mod finality;
+mod kept;
+pub mod merkle;
+pub mod merkle_root;
+pub mod nonce_order;
 pub mod operator;
+mod setting;
+pub mod settle_solana;
+pub mod sign;
+pub mod solana_source;
 pub mod testing;
+
+#[cfg(test)]
+mod clockwork;

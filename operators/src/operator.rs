@@ -399,8 +399,8 @@ pub trait Operator: Send + Sync + fmt::Debug {
     /// The stores it keeps.
     fn stores(&self) -> &'static [StoreDecl];
 
-    /// The record types it takes. Records of other types pass it by unchanged.
-    fn takes(&self) -> &'static [&'static str];
+    /// Whether it takes records of this type. Others pass it by unchanged.
+    fn takes(&self, kind: &str) -> bool;
 
     /// The names of its outputs beside [`To::Next`].
     fn outputs(&self) -> &'static [&'static str] {

@@ -5,4 +5,11 @@
 //! (`operators/`), conversations with databases and chains (`connectors/`), data types that flow
 //! (`schemas/`).
 
+pub mod admin;
+pub mod audit;
+pub mod engine;
+pub mod folder;
+pub mod host;
 pub mod log;
+pub mod spec;
+pub mod state;

@@ -1,2 +1,7 @@
-//! The `semel` command.
-fn main() {}
+//! The `semel` command: parses and dispatches. Everything else is in `cli` and in the library.
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

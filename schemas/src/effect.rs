@@ -13,6 +13,11 @@ use crate::{
     time::{BlockHeight, Slot, WallTime},
 };
 
+/// Type name of a record whose value is a [`SolanaFact::RootSet`].
+pub const ROOT_OBSERVED: &str = "root.observed";
+/// Type name of a record whose value is a [`SolanaFact::Undecodable`].
+pub const UNDECODABLE: &str = "undecodable";
+
 /// Something to be done outside. Performed only after the commit that recorded it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "effect", rename_all = "snake_case")]
@@ -158,9 +163,10 @@ pub enum Outcome {
         /// The node's text.
         text: String,
     },
-    /// Answer to `SolanaStatus`: read from one node.
+    /// Answer to `SolanaStatus`: read from one node, the height first, then the status; so an
+    /// "unknown" is at least as young as the height that judges it.
     Status {
-        /// Slot at which the node answered.
+        /// Slot at which the node answered for the status.
         context_slot: Slot,
         /// The finalized block height at that node.
         finalized_height: BlockHeight,

@@ -6,6 +6,10 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// Type name of a record whose value is a [`Fault`]: the dead letter of a timer or an outcome, which
+/// have no record of their own.
+pub const FAULT: &str = "semel.fault";
+
 /// Who has to change something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -113,6 +117,20 @@ codes! {
     QuarantineFull = "0024", Input, Retry;
     /// The clock jumped further than `max_clock_jump`.
     ClockJump = "0025", Us, Retry;
+    /// A source's next block does not follow its cursor.
+    Discontinuity = "0030", Outside, Never;
+    /// The chain already holds a newer epoch in the root's place: it can no longer be published.
+    RootExpired = "0031", Outside, Never;
+    /// A root was tried as often as the settings allow, or cannot be published at all.
+    SettlementFailed = "0032", Outside, Never;
+    /// An intent id came again with another payload.
+    IntentMismatch = "0033", Input, Never;
+    /// An id has more duplicates than can be kept until it is final.
+    DuplicatesFull = "0026", Input, Never;
+    /// An id that must be unique is in use by another fact.
+    DuplicateId = "0027", Input, Never;
+    /// A chunk of a batch does not follow the one before it.
+    BatchGap = "0028", Us, Never;
 }
 
 impl fmt::Display for FaultCode {
@@ -122,7 +140,7 @@ impl fmt::Display for FaultCode {
 }
 
 /// One fault: the code, and one sentence for a person.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize, JsonSchema)]
 #[error("{code}: {text}")]
 pub struct Fault {
     /// Stable code.

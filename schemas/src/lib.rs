@@ -8,7 +8,10 @@
 //! Invariants: every public type round-trips through its text form; integers that may exceed
 //! 2^53 − 1 are decimal strings in JSON; decoding never panics and every error names the field.
 
+pub mod alert;
 pub mod amount;
+pub mod attention;
+pub mod catalog;
 pub mod claim;
 pub mod codec;
 pub mod effect;
@@ -18,6 +21,8 @@ pub mod partition;
 pub mod progress;
 pub mod record;
 pub mod request;
+pub mod sign;
 pub mod solana;
 pub mod time;
 pub mod topic;
+pub mod verdict;

@@ -4,10 +4,12 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::time::Epoch;
+use crate::time::{Epoch, Slot};
 
 /// Type name of [`Publish`].
 pub const PUBLISH: &str = "semel.publish";
+/// Type name of [`Resume`].
+pub const RESUME: &str = "semel.resume";
 /// Type name of [`Quarantine`].
 pub const QUARANTINE: &str = "semel.quarantine";
 
@@ -18,6 +20,19 @@ pub struct Publish {
     pub channel: String,
     /// Epoch.
     pub epoch: Epoch,
+    /// Who asked.
+    pub by: String,
+}
+
+/// Starts a source again that stopped at a discontinuity. Keyed by the source's name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Resume {
+    /// Name of the source.
+    pub source: String,
+    /// Start anew at this slot, which must be beyond everything the source has written; none: go
+    /// on from the cursor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_slot: Option<Slot>,
     /// Who asked.
     pub by: String,
 }

@@ -82,12 +82,14 @@ pub struct LatestBlockhash {
     pub last_valid_block_height: BlockHeight,
 }
 
-/// A transaction's status and the chain's height, read from one node.
+/// A transaction's status and the chain's finalized height. The height was read first, and the
+/// status from a node that had reached it: "unknown" holds for every block up to that height.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatusAt {
-    /// Slot at which the node answered.
+    /// A slot that the node had reached when it answered. Best the one of `finalized_height`:
+    /// then it serves at once as `min_context_slot` of a finalized question.
     pub context_slot: Slot,
-    /// Finalized block height, asked with `min_context_slot` = `context_slot`'s minimum.
+    /// Finalized block height, of a node at or beyond the `min_context_slot` asked for.
     pub finalized_height: BlockHeight,
     /// The status (history searched).
     pub found: Option<TransactionStatus>,

@@ -18,6 +18,7 @@
 
 #[doc(hidden)]
 pub mod conformance;
+pub mod embedded;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod sim;
@@ -221,11 +222,20 @@ pub trait Member: Send {
     fn release(&mut self, partitions: &[Partition]) -> Result<(), LogError>;
 
     /// Adds a record to the transaction. `Err(ProduceError::Full)` is back-pressure: call
-    /// [`Member::poll`] with no partition started or wait, then try again (Kafka trap 20).
+    /// [`Member::make_room`], then try again (Kafka trap 20).
     ///
     /// # Errors
     /// [`ProduceError`].
     fn produce(&mut self, record: OutRecord) -> Result<(), ProduceError>;
+
+    /// Waits a moment for room in the producer's queue, without taking events or records. Called
+    /// after [`ProduceError::Full`] (Kafka trap 20).
+    ///
+    /// # Errors
+    /// [`TxnError`].
+    fn make_room(&mut self) -> Result<(), TxnError> {
+        Ok(())
+    }
 
     /// Commits records and offsets, with group metadata read now (Kafka trap 2).
     ///

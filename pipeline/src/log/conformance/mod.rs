@@ -164,6 +164,7 @@ macro_rules! log_conformance {
             transactions:
                 a_commit_is_atomic_over_topics_and_offsets,
                 an_abort_leaves_nothing_visible,
+                nothing_is_open_before_the_first_record,
                 a_commit_without_offsets_is_refused,
                 a_commit_of_offsets_alone_moves_them,
                 a_fenced_producer_cannot_commit,

@@ -15,11 +15,15 @@ pub fn assigned_partitions_wait_for_start(h: &mut dyn Harness) {
     append(h.log(), &source, P0, &["a"]);
     append(h.log(), &source, P1, &["b"]);
     let mut lane = Lane::join(h, &spec(h, &h.name("group"), &source, &h.name("instance")));
-    let mut assigned = until(h, "the partitions are assigned", || {
-        lane.poll(10).into_iter().find_map(|event| match event {
-            Event::Assigned(partitions) => Some(partitions),
-            _ => None,
-        })
+    let mut assigned = Vec::new();
+    until(h, "the partitions are assigned", || {
+        for event in lane.poll(10) {
+            match event {
+                Event::Assigned(partitions) => assigned.extend(partitions),
+                other => assert_eq!(format!("{other:?}"), "nothing, before a start"),
+            }
+        }
+        (assigned.len() == 2).then_some(())
     });
     assigned.sort();
     assert_eq!(assigned, [P0, P1]);

@@ -41,6 +41,23 @@ pub fn a_commit_is_atomic_over_topics_and_offsets(h: &mut dyn Harness) {
     assert_eq!(group.into_iter().collect::<Vec<_>>(), [(P0, in0[1]), (P1, in1[0])]);
 }
 
+/// Trap 15: a member that restores for longer than its transaction timeout before it writes its
+/// first record commits all the same: until then there was no transaction to time out.
+pub fn nothing_is_open_before_the_first_record(h: &mut dyn Harness) {
+    let (source, out) = (topic(h, "source", 1), topic(h, "out", 1));
+    let nexts = append(h.log(), &source, P0, &["a"]);
+    let spec = spec(h, &h.name("group"), &source, &h.name("instance"));
+    let mut lane = Lane::owner(h, &spec, 1);
+    let restored = h.now() + h.transaction() * 2;
+    until(h, "the restore is over", || {
+        lane.poll(10);
+        (h.now() >= restored).then_some(())
+    });
+    lane.produce(h, &put(&out, P0, "k", "after the restore"));
+    lane.commit(h, &[(P0, nexts[0])]).expect("no transaction timed out");
+    assert_eq!(committed_texts(h, &out), ["after the restore"]);
+}
+
 /// What was aborted is never seen, its offsets neither, and the next transaction brings nothing of
 /// it back.
 pub fn an_abort_leaves_nothing_visible(h: &mut dyn Harness) {

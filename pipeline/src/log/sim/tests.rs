@@ -363,3 +363,28 @@ fn partition_numbers_of_two_topics_are_not_at_one_member() {
     let (one, two) = (owners(["a", "b", "c"]), owners(["c", "b", "a"]));
     assert!(one.iter().zip(two).any(|(a, b)| *a != b), "{one:?} {two:?}");
 }
+
+/// Trap 31 (KIP-345): a static member that comes back is no rebalance: the others' generation
+/// stays, and so do their partitions. (A dynamic one is, and an owner that missed it is refused.)
+#[test]
+fn a_static_restart_disturbs_nobody() {
+    for (membership, disturbs) in [(Membership::Static, false), (Membership::Dynamic, true)] {
+        let h = Sim::default();
+        h.log.set_membership(membership);
+        h.log.set_generations(Generations::AtPoll);
+        let source = topic(&h, "source", 2);
+        let mut a = Lane::owner(&h, &spec(&h, "group", &source, "a"), 2);
+        let mut b = Lane::join(&h, &spec(&h, "group", &source, "b"));
+        for _ in 0..3 {
+            b.adopt(&h, &mut Vec::new());
+            a.adopt(&h, &mut Vec::new());
+        }
+        assert_eq!((a.owned.len(), b.owned.len()), (1, 1));
+        drop(b);
+        let mut b = Lane::join(&h, &spec(&h, "group", &source, "b"));
+        b.adopt(&h, &mut Vec::new());
+        let mine = a.owned.iter().map(|(&p, &next)| (p, next)).collect::<Vec<_>>();
+        assert_eq!(a.commit(&h, &mine).is_err(), disturbs, "{membership:?}");
+        assert_eq!(b.owned.len(), usize::from(!disturbs), "{membership:?}");
+    }
+}

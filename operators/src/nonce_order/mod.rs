@@ -1,0 +1,329 @@
+//! `nonce_order`: records of one (key, track) go on in the order of their nonces, without a gap.
+//!
+//! What comes early waits, limited by count, distance and time; what comes late is refused. When
+//! the missing nonce does not come in time, those that wait for it are refused too and told which
+//! nonce they lacked; they may be sent again behind it.
+//!
+//! Invariants: of one (key, track), what goes on bears the nonces `first, first + 1, …`, each once
+//! and none left out. A nonce is passed over only by being refused: it is never run behind a
+//! greater one. A record that waits ends in exactly one of: it goes on, or its verdict goes out.
+
+use semel_schemas::{
+    codec,
+    fault::{Fault, FaultCode},
+    time::WallTime,
+    verdict::{self, Verdict, VerdictStatus},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    field::{self, FieldPath, digest},
+    kept::Kept,
+    operator::{Context, Envelope, Input, Operator, StoreDecl, TimerKey, To, from_state},
+};
+
+/// Tracks: digest of key and track, 16 bytes → [`Track`].
+const TRACKS: &str = "nonce_tracks";
+/// Early records: `digest | nonce u64 BE` → [`Kept`].
+const EARLY: &str = "nonce_early";
+/// Timers, by track: the missing nonce did not come in time; there is more to send on.
+const GAP: &str = "nonce.gap.";
+const MORE: &str = "nonce.more.";
+
+/// Settings of `nonce_order`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The type of the records that are ordered.
+    pub record: String,
+    /// The fields whose values, with the record's key, name the track. Without any, the key does.
+    #[serde(default)]
+    pub track: Vec<FieldPath>,
+    /// The field that holds the nonce: a whole number of 64 bits or its decimal string.
+    #[serde(default = "default_nonce")]
+    pub nonce: FieldPath,
+    /// The first nonce of a track: a number, or `"first_seen"` to begin with whatever comes first.
+    #[serde(default)]
+    pub first: First,
+    /// Most records that wait on one track.
+    #[serde(default = "default_max_early")]
+    pub max_early: u32,
+    /// Furthest distance of a nonce from the missing one, in nonces.
+    #[serde(default = "default_max_distance")]
+    pub max_distance: u64,
+    /// Wall-clock milliseconds that a gap may last, counted from when it became the first one.
+    #[serde(default = "default_gap_timeout_ms")]
+    pub gap_timeout_ms: u64,
+    /// Most records that one step emits, at least 1.
+    #[serde(default = "default_max_outputs")]
+    pub max_outputs: usize,
+}
+
+fn default_nonce() -> FieldPath {
+    FieldPath::try_from(String::from("nonce")).expect("a name without dots is a path")
+}
+
+fn default_max_early() -> u32 {
+    64
+}
+
+fn default_max_distance() -> u64 {
+    1024
+}
+
+fn default_gap_timeout_ms() -> u64 {
+    60_000
+}
+
+fn default_max_outputs() -> usize {
+    500
+}
+
+/// The first nonce of a track.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum First {
+    /// This one.
+    Nonce(u64),
+    /// Whatever comes first.
+    Seen(FirstSeen),
+}
+
+/// The text `first_seen`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum FirstSeen {
+    /// The text itself.
+    #[serde(rename = "first_seen")]
+    FirstSeen,
+}
+
+impl Default for First {
+    fn default() -> Self {
+        Self::Nonce(0)
+    }
+}
+
+/// Where a track stands.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Track {
+    /// The nonce that goes on next.
+    next: u64,
+    /// Number of records that wait.
+    early: u32,
+}
+
+/// The operator.
+#[derive(Debug)]
+pub struct NonceOrder {
+    settings: Settings,
+}
+
+impl NonceOrder {
+    /// The operator with its settings.
+    ///
+    /// # Errors
+    /// A sentence that names the setting which is out of its range.
+    pub fn new(settings: Settings) -> Result<Self, String> {
+        if settings.max_outputs == 0 {
+            return Err("`max_outputs` is 0: at least one record a step must go on".into());
+        }
+        Ok(Self { settings })
+    }
+
+    fn record(&self, ctx: &mut Context<'_>, record: Envelope) -> Result<(), Fault> {
+        let value = field::json(&record)?;
+        let nonce = self.settings.nonce.number(&value)?;
+        let mut name = vec![record.key.clone()];
+        name.extend(
+            field::texts(&self.settings.track, &value)?.into_iter().map(String::into_bytes),
+        );
+        let name = digest(&name);
+        if nonce == u64::MAX {
+            return Err(Fault::new(
+                FaultCode::Overflow,
+                format!("nonce {nonce} is the highest there is: none could follow it"),
+            ));
+        }
+        let mut track = ctx.get_json(TRACKS, &name).unwrap_or(Track {
+            next: match self.settings.first {
+                First::Nonce(first) => first,
+                First::Seen(FirstSeen::FirstSeen) => nonce,
+            },
+            early: 0,
+        });
+        let waits = early_key(&name, nonce);
+        if nonce < track.next || ctx.get(EARLY, &waits).is_some() {
+            return Err(stale(nonce, track.next));
+        }
+        if nonce > track.next {
+            self.check_limits(nonce, &track)?;
+            track.early += 1;
+            if track.early == 1 {
+                self.expire_at(ctx, &name);
+            }
+            ctx.count("nonce_order.early", 1);
+            ctx.put_json(EARLY, &waits, &Kept::from(record));
+            ctx.put_json(TRACKS, &name, &track);
+            return Ok(());
+        }
+        track.next += 1;
+        ctx.forward(record);
+        ctx.count("nonce_order.in_order", 1);
+        self.go_on(ctx, &name, track, self.settings.max_outputs - 1);
+        Ok(())
+    }
+
+    fn check_limits(&self, nonce: u64, track: &Track) -> Result<(), Fault> {
+        let missing = track.next;
+        if nonce - missing > self.settings.max_distance {
+            return Err(Fault::new(
+                FaultCode::NonceTooFar,
+                format!(
+                    "nonce {nonce} is more than {} ahead: nonce {missing} is missing, send it first",
+                    self.settings.max_distance
+                ),
+            ));
+        }
+        if track.early >= self.settings.max_early {
+            return Err(Fault::new(
+                FaultCode::NonceBufferFull,
+                format!(
+                    "nonce {nonce} is early and {} wait already: nonce {missing} is missing, send \
+                     it first",
+                    track.early
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Sends on, up to `left` records, what waited for the nonces that have come.
+    fn go_on(&self, ctx: &mut Context<'_>, name: &[u8; 16], mut track: Track, left: usize) {
+        let had_early = track.early > 0;
+        for (key, value) in ctx.scan(EARLY, name, &[], left) {
+            if nonce_of(&key) != track.next {
+                break;
+            }
+            let early: Kept = from_state(EARLY, &value);
+            ctx.delete(EARLY, &key);
+            ctx.forward(early.into());
+            ctx.count("nonce_order.released", 1);
+            track.next += 1;
+            track.early -= 1;
+        }
+        let more = track.early > 0 && ctx.get(EARLY, &early_key(name, track.next)).is_some();
+        if more {
+            ctx.set_timer(timer(MORE, name), ctx.now().0, name.to_vec());
+        }
+        if track.early > 0 {
+            // Another gap has become the first one.
+            self.expire_at(ctx, name);
+        } else if had_early {
+            ctx.cancel_timer(timer(GAP, name));
+        }
+        ctx.put_json(TRACKS, name, &track);
+    }
+
+    fn expire_at(&self, ctx: &mut Context<'_>, name: &[u8; 16]) {
+        let WallTime(at) = ctx.now().plus_ms(self.settings.gap_timeout_ms);
+        ctx.set_timer(timer(GAP, name), at, name.to_vec());
+    }
+
+    /// The missing nonce did not come: refuses what waits for it, lowest first. What is about to be
+    /// sent on is not met here: that timer is always set before this one.
+    fn expire(&self, ctx: &mut Context<'_>, name: &[u8; 16]) {
+        let Some(mut track) = ctx.get_json::<Track>(TRACKS, name) else { return };
+        let waiting = ctx.scan(EARLY, name, &[], self.settings.max_outputs);
+        for (key, value) in waiting {
+            let early: Kept = from_state(EARLY, &value);
+            ctx.delete(EARLY, &key);
+            track.early -= 1;
+            self.refuse(ctx, early.into(), nonce_of(&key), track.next);
+        }
+        if track.early > 0 {
+            ctx.set_timer(timer(GAP, name), ctx.now().0, name.to_vec());
+        }
+        ctx.put_json(TRACKS, name, &track);
+    }
+
+    fn refuse(&self, ctx: &mut Context<'_>, record: Envelope, nonce: u64, missing: u64) {
+        ctx.count("nonce_order.expired", 1);
+        let verdict = Verdict {
+            record_id: record.id,
+            status: VerdictStatus::Refused,
+            code: FaultCode::NonceGapExpired,
+            text: format!(
+                "nonce {nonce} waited {} ms for nonce {missing}, which is missing: send {missing} \
+                 first, then {nonce} again",
+                self.settings.gap_timeout_ms
+            ),
+            missing_nonce: Some(missing.to_string()),
+            kind: record.kind,
+            value: String::from_utf8_lossy(record.value.as_deref().unwrap_or_default())
+                .into_owned(),
+        };
+        let value = codec::encode(&verdict);
+        ctx.emit(To::Output("refused"), verdict::VERDICT, &record.key, Some(value));
+    }
+}
+
+impl Operator for NonceOrder {
+    fn name(&self) -> &'static str {
+        "nonce_order"
+    }
+
+    fn stores(&self) -> &'static [StoreDecl] {
+        &[StoreDecl { name: TRACKS, version: 1 }, StoreDecl { name: EARLY, version: 1 }]
+    }
+
+    fn takes(&self, kind: &str) -> bool {
+        kind == self.settings.record
+    }
+
+    fn outputs(&self) -> &'static [&'static str] {
+        &["refused"]
+    }
+
+    fn apply(&self, ctx: &mut Context<'_>, input: Input) -> Result<(), Fault> {
+        match input {
+            Input::Record(record) if record.kind == self.settings.record => {
+                return self.record(ctx, record);
+            }
+            Input::Record(record) => ctx.forward(record),
+            Input::Timer { key, payload } => {
+                let Ok(name) = <[u8; 16]>::try_from(payload) else { return Ok(()) };
+                if key.name.starts_with(GAP) {
+                    self.expire(ctx, &name);
+                } else if let Some(track) = ctx.get_json(TRACKS, &name) {
+                    self.go_on(ctx, &name, track, self.settings.max_outputs);
+                }
+            }
+            Input::Begin | Input::Outcome { .. } | Input::Progress(_) => {}
+        }
+        Ok(())
+    }
+}
+
+fn timer(what: &str, name: &[u8; 16]) -> TimerKey {
+    TimerKey::wall(format!("{what}{}", hex::encode(name)))
+}
+
+fn early_key(name: &[u8; 16], nonce: u64) -> Vec<u8> {
+    [name.as_slice(), &nonce.to_be_bytes()].concat()
+}
+
+fn nonce_of(early_key: &[u8]) -> u64 {
+    let nonce = early_key.last_chunk().expect("the key ends with 8 bytes of nonce");
+    u64::from_be_bytes(*nonce)
+}
+
+fn stale(nonce: u64, next: u64) -> Fault {
+    let why = if nonce < next { "was used or passed over" } else { "is waiting already" };
+    Fault::new(
+        FaultCode::NonceStale,
+        format!("nonce {nonce} {why}: the missing one is nonce {next}"),
+    )
+}
+
+#[cfg(test)]
+mod tests;

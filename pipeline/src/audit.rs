@@ -1,0 +1,174 @@
+//! Audits: whether what the database holds, what was published, and what the chain holds agree.
+//!
+//! Nothing here is used on the way of a record: an audit reads the tables that users read, rebuilds
+//! each root from the rows of `claims` alone, and asks the chain.
+
+use std::collections::BTreeMap;
+
+use semel_connectors::{
+    sinks::look::Look,
+    solana::{devnet::channel_pda, node::SolanaNode},
+};
+use semel_operators::merkle::{profile, tree::Tree};
+use semel_schemas::{
+    amount::Amount,
+    attention,
+    claim::Claim,
+    effect::Commitment,
+    solana::{Address, Signature},
+    time::Slot,
+};
+
+/// One root, seen from all sides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RootAudit {
+    /// Channel.
+    pub channel: String,
+    /// Epoch.
+    pub epoch: u64,
+    /// Leaves, as the table `roots` says.
+    pub count: u32,
+    /// Rows of `claims` for this channel and epoch.
+    pub rows: u32,
+    /// The root in the table `roots`.
+    pub stored: String,
+    /// The root rebuilt from the rows of `claims`.
+    pub rebuilt: String,
+    /// The root in the chain's account at `finalized`, if that epoch is there.
+    pub on_chain: Option<String>,
+    /// The row's status.
+    pub status: String,
+    /// What does not agree; empty if all is well.
+    pub wrong: Vec<String>,
+}
+
+/// Audits every row of `roots` in this database and namespace.
+///
+/// # Errors
+/// One sentence if the database or the chain cannot be read.
+pub async fn roots(
+    database: &Look,
+    schema: &str,
+    node: &dyn SolanaNode,
+    mint: &Address,
+) -> Result<Vec<RootAudit>, String> {
+    let prefix = match database {
+        Look::Postgres(_) => format!("\"{schema}\"."),
+        Look::Sqlite(_) => String::new(),
+    };
+    let sql = format!(
+        "SELECT CAST(channel AS TEXT), CAST(epoch AS TEXT), CAST(root AS TEXT), \
+         CAST(count AS TEXT), CAST(status AS TEXT), CAST(profile AS TEXT) \
+         FROM {prefix}roots WHERE semel_id IS NOT NULL ORDER BY epoch, channel"
+    );
+    let mut audits = Vec::new();
+    let mut accounts: BTreeMap<String, Option<Vec<u8>>> = BTreeMap::new();
+    for row in database.rows(&sql).await.map_err(|e| e.to_string())? {
+        let [channel, epoch, stored, count, status, profile] = texts(row)?;
+        let epoch: u64 = number(&epoch)?;
+        if !accounts.contains_key(&channel) {
+            let address = channel_pda(mint, &attention::channel_key(&channel)).0;
+            let account = node
+                .account(&Address(address.to_bytes()), Commitment::Finalized, None)
+                .await
+                .map_err(|e| e.to_string())?;
+            accounts.insert(channel.clone(), account.data);
+        }
+        let claims = claims(database, &prefix, &channel, epoch).await?;
+        let account = accounts.get(&channel).and_then(Option::as_deref);
+        let on_chain = account
+            .and_then(|data| attention::read_ring(data, epoch))
+            .filter(|slot| slot.epoch == epoch)
+            .map(|slot| hex::encode(slot.root));
+        let mut audit = RootAudit {
+            channel,
+            epoch,
+            count: number(&count)?,
+            rows: u32::try_from(claims.len()).unwrap_or(u32::MAX),
+            stored: stored.trim_start_matches("0x").to_owned(),
+            rebuilt: rebuild(&profile, &claims)?,
+            on_chain,
+            status,
+            wrong: Vec::new(),
+        };
+        audit.wrong = wrong(&audit, &claims);
+        audits.push(audit);
+    }
+    Ok(audits)
+}
+
+fn wrong(audit: &RootAudit, claims: &[(u32, Claim)]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if audit.count != audit.rows {
+        wrong.push(format!("`roots` counts {} claims, `claims` has {}", audit.count, audit.rows));
+    }
+    if claims.iter().zip(0_u32..).any(|((index, _), place)| *index != place) {
+        wrong.push("leaf indexes have a gap or a double".to_owned());
+    }
+    if audit.stored != audit.rebuilt {
+        wrong.push("the stored root is not the root of the rows".to_owned());
+    }
+    match &audit.on_chain {
+        Some(root) if *root != audit.stored => {
+            wrong.push("the chain holds another root".to_owned());
+        }
+        None if audit.status == "settled" => {
+            wrong.push(
+                "settled, but the chain's ring has moved past it or never held it".to_owned(),
+            );
+        }
+        _ => {}
+    }
+    wrong
+}
+
+fn rebuild(profile: &str, claims: &[(u32, Claim)]) -> Result<String, String> {
+    let profile = profile::by_name(profile)?;
+    let leaves = claims.iter().map(|(index, claim)| profile.leaf(claim, *index)).collect();
+    Ok(Tree::build(profile.rules, leaves).map_or_else(String::new, |tree| hex::encode(tree.root())))
+}
+
+/// The included claims of a channel and epoch, in leaf order.
+async fn claims(
+    database: &Look,
+    prefix: &str,
+    channel: &str,
+    epoch: u64,
+) -> Result<Vec<(u32, Claim)>, String> {
+    let sql = format!(
+        "SELECT CAST(leaf_index AS TEXT), CAST(claim_id AS TEXT), CAST(user_pubkey AS TEXT), \
+         CAST(amount AS TEXT), CAST(slot AS TEXT), CAST(tx_signature AS TEXT), \
+         CAST(leaf_id AS TEXT) \
+         FROM {prefix}claims WHERE channel = '{}' AND epoch = {epoch} AND status <> 'pending' \
+         ORDER BY leaf_index",
+        channel.replace('\'', "''")
+    );
+    let mut claims = Vec::new();
+    for row in database.rows(&sql).await.map_err(|e| e.to_string())? {
+        let [index, claim_id, user, amount, slot, signature, id] = texts(row)?;
+        let amount = amount.split('.').next().unwrap_or_default().to_owned();
+        let claim = Claim {
+            id,
+            claim_id,
+            channel: channel.to_owned(),
+            user: user.parse::<Address>().map_err(|e| e.to_string())?,
+            amount: amount.parse::<Amount>().map_err(|e| e.to_string())?,
+            slot: Slot(number(&slot)?),
+            signature: signature.parse::<Signature>().map_err(|e| e.to_string())?,
+            tx_index: 0,
+            ix_index: 0,
+            block_time: 0,
+        };
+        claims.push((number(&index)?, claim));
+    }
+    Ok(claims)
+}
+
+fn texts<const N: usize>(row: Vec<Option<String>>) -> Result<[String; N], String> {
+    let row: Vec<String> = row.into_iter().map(Option::unwrap_or_default).collect();
+    row.try_into().map_err(|_| "a row has another number of columns than was asked for".to_owned())
+}
+
+fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("the database holds `{text}` where a number belongs"))
+}

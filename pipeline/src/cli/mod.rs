@@ -1,0 +1,104 @@
+//! The `semel` command: one file per subcommand, `boot` what they share, `output` how they talk.
+//!
+//! May not live here: anything that a library user would want; this is the shell around the crate.
+//! Data goes to standard output, talk to standard error. Exit codes: 0 done, 1 it failed, 2 the
+//! command line or the spec is wrong.
+
+mod audit;
+mod boot;
+mod check;
+mod demo;
+mod devnet;
+mod keygen;
+mod output;
+mod publish;
+mod run;
+mod topics;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+/// Carries each fact once, in order, to a settled transaction and a row in a database.
+#[derive(Debug, Parser)]
+#[command(name = "semel", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the attention pipeline on an in-process chain, from claims to settled roots
+    Demo(demo::Args),
+    /// Run a pipeline until SIGTERM or SIGINT
+    Run(run::Args),
+    /// Check a spec: wiring, types, settings; connects to nothing
+    Check(SpecArg),
+    /// Release roots that wait at `ready_for_settlement`
+    Publish(publish::Args),
+    /// List a pipeline's topics, and how far its groups have come
+    Topics(topics::Args),
+    /// Compare what the database holds with what was published
+    Audit(audit::Args),
+    /// Make a new settlement key, and print its public half
+    Keygen(keygen::Args),
+    /// Run a Solana devnet with the Attention Oracle's stand-in program, and serve its JSON-RPC
+    Devnet(devnet::Args),
+    /// Print the version
+    Version,
+}
+
+#[derive(Debug, clap::Args)]
+struct SpecArg {
+    /// The spec, a TOML file
+    spec: PathBuf,
+}
+
+/// Why a command ended.
+#[derive(Debug)]
+enum Failure {
+    /// The command line or the spec is wrong (exit code 2).
+    Usage(String),
+    /// It failed (exit code 1).
+    Failed(String),
+}
+
+type Done = Result<(), Failure>;
+
+/// Parses the command line and runs the command.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_env("SEMEL_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default_level(&cli.command)));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let done = match cli.command {
+        Command::Demo(args) => demo::demo(&args),
+        Command::Run(args) => run::run(&args),
+        Command::Check(args) => check::check(&args.spec),
+        Command::Publish(args) => publish::publish(&args),
+        Command::Topics(args) => topics::topics(&args),
+        Command::Audit(args) => audit::audit(&args),
+        Command::Keygen(args) => keygen::keygen(&args),
+        Command::Devnet(args) => devnet::devnet(args),
+        Command::Version => output::line(&format!("semel {}", env!("CARGO_PKG_VERSION"))),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Usage(text)) => {
+            output::complain(&text);
+            ExitCode::from(2)
+        }
+        Err(Failure::Failed(text)) => {
+            output::complain(&text);
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn default_level(command: &Command) -> &'static str {
+    match command {
+        Command::Demo(_) => "error",
+        _ => "warn,semel=info,semel_connectors=info",
+    }
+}

@@ -1,0 +1,122 @@
+//! `semel run`: a pipeline until SIGTERM or SIGINT.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use semel::{
+    admin,
+    host::{self, DiskStores, Host, HostParts, identity},
+    log::Log,
+    spec::{Spec, plan::Plan},
+    state::LocalStore,
+};
+use semel_connectors::solana::node::SolanaNode;
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{SignalKind, signal},
+};
+
+use super::{Done, Failure, boot, output};
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The spec, a TOML file
+    spec: PathBuf,
+}
+
+/// Runs it.
+pub(super) fn run(args: &Args) -> Done {
+    let (spec, plan) = boot::load(&args.spec, &boot::environment)?;
+    let runtime = runtime()?;
+    if !spec.pipeline.metrics.is_empty() {
+        metrics(&runtime, &spec.pipeline.metrics)?;
+    }
+    let running = start(&runtime, &spec, plan, None)?;
+    output::say(&format!("running on {}; SIGTERM or Ctrl-C ends it", running.log.describe()));
+    let stopped = runtime.block_on(async {
+        let (Ok(mut term), Ok(mut int)) =
+            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+        else {
+            return Err("signals cannot be awaited".to_owned());
+        };
+        loop {
+            tokio::select! {
+                _ = term.recv() => return Ok(()),
+                _ = int.recv() => return Ok(()),
+                () = tokio::time::sleep(Duration::from_millis(200)) => {
+                    running.host.failed(Duration::ZERO)?;
+                }
+            }
+        }
+    });
+    if stopped.is_ok() {
+        output::say("draining");
+    }
+    let joined = running.host.join();
+    stopped.and(joined).map_err(Failure::Failed)
+}
+
+/// A started pipeline.
+pub(super) struct Running {
+    /// Its lanes.
+    pub(super) host: Host,
+    /// Its log.
+    pub(super) log: Arc<dyn Log>,
+}
+
+/// The process's tokio runtime.
+pub(super) fn runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::Failed(format!("the runtime cannot be started: {e}")))
+}
+
+/// Connects everything, creates missing topics, and starts the lanes.
+pub(super) fn start(
+    runtime: &Runtime,
+    spec: &Spec,
+    plan: Plan,
+    devnet: Option<Arc<dyn SolanaNode>>,
+) -> Result<Running, Failure> {
+    let failed = |e: &dyn std::fmt::Display| Failure::Failed(e.to_string());
+    let folder = boot::folder(spec).map_err(|e| failed(&e))?;
+    let path = PathBuf::from(&spec.pipeline.data);
+    let instance =
+        identity::instance(&path, spec.pipeline.instance.as_deref()).map_err(|e| failed(&e))?;
+    let log = boot::log(&spec.log, &folder)?;
+    let connectors = {
+        let _guard = runtime.enter();
+        boot::connectors(spec, devnet)?
+    };
+    let sinks = runtime.block_on(boot::sinks(&plan))?;
+    host::create_topics(&*log, &plan).map_err(|e| failed(&e))?;
+    let stores = LocalStore::within(&folder).map_err(|e| failed(&e))?;
+    let plan = Arc::new(plan);
+    runtime
+        .block_on(admin::serve(&path, log.clone(), plan.clone()))
+        .map_err(|e| failed(&format!("the admin socket cannot be made: {e}")))?;
+    let parts = HostParts {
+        plan: plan.clone(),
+        log: log.clone(),
+        stores: Arc::new(DiskStores(stores)),
+        performer: Arc::new(connectors),
+        sinks,
+        instance,
+        transaction_timeout: Duration::from_millis(spec.log.transaction_timeout_ms),
+        session_timeout: Duration::from_millis(spec.log.session_timeout_ms),
+    };
+    let host = Host::start(parts, runtime.handle()).map_err(Failure::Failed)?;
+    Ok(Running { host, log })
+}
+
+fn metrics(runtime: &Runtime, address: &str) -> Done {
+    let address: SocketAddr = address.parse().map_err(|_| {
+        Failure::Usage(format!("`metrics = \"{address}\"` is no address: write 127.0.0.1:9090"))
+    })?;
+    let _guard = runtime.enter();
+    metrics_exporter_prometheus::PrometheusBuilder::new()
+        .with_http_listener(address)
+        .install()
+        .map_err(|e| Failure::Failed(format!("metrics cannot be served at {address}: {e}")))
+}

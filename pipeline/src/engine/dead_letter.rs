@@ -1,0 +1,109 @@
+//! Dead letters: what could not be processed, as it came, with its origin and the reason. And the
+//! first look at a record: its type, version and size.
+//!
+//! The dead-letter topic is a record of events: the key is the original key, the value the
+//! original bytes, everything else is in headers.
+
+use semel_operators::operator::Envelope;
+use semel_schemas::{
+    codec,
+    fault::{Fault, FaultCode},
+    header::{self, Headers},
+    record::{OutRecord, Record, derived_id},
+    topic::Partition,
+};
+
+use super::topology::{Stage, TopicRef};
+
+/// Type name of a dead letter that had no record: a timer or an outcome that was refused.
+const NOTICE: &str = "semel.fault";
+
+/// What an operator sees of a record.
+///
+/// # Errors
+/// [`FaultCode::Oversized`], [`FaultCode::UnknownVersion`] or [`FaultCode::UnknownType`].
+pub fn envelope(stage: &Stage, record: &Record) -> Result<Envelope, Fault> {
+    let size = record.key.as_ref().map_or(0, Vec::len)
+        + record.value.as_ref().map_or(0, Vec::len)
+        + record.headers.size();
+    if size > stage.limits.record_bytes_max {
+        return Err(Fault::new(
+            FaultCode::Oversized,
+            format!("the record has {size} bytes; the limit is {}", stage.limits.record_bytes_max),
+        ));
+    }
+    codec::check_version(record.headers.get_str(header::VERSION))?;
+    let kind = match record.headers.get(header::TYPE) {
+        Some(kind) => String::from_utf8(kind.to_vec()).ok(),
+        None => stage.input_type.clone(),
+    };
+    let Some(kind) = kind else {
+        return Err(Fault::new(
+            FaultCode::UnknownType,
+            format!(
+                "the record has no `{}` header, and topic `{}` has no type of its own",
+                header::TYPE,
+                stage.input.name
+            ),
+        ));
+    };
+    Ok(Envelope {
+        id: record.id(),
+        kind,
+        key: record.key.clone().unwrap_or_default(),
+        value: record.value.clone(),
+        headers: carried(&record.headers),
+    })
+}
+
+/// The headers that travel with a record: tracing, and those that are not ours.
+fn carried(headers: &Headers) -> Headers {
+    headers
+        .iter()
+        .filter(|(name, _)| !name.starts_with("semel-"))
+        .map(|(name, value)| (name.to_owned(), value.to_vec()))
+        .collect()
+}
+
+/// The dead letter of a record that `stage` refused.
+#[must_use]
+pub fn letter(stage: &str, to: &TopicRef, record: &Record, fault: &Fault) -> OutRecord {
+    let mut headers = record.headers.clone();
+    let origin = record.origin();
+    headers.set(header::ID, derived_id(&origin, stage, 0));
+    headers.set(header::CAUSE, record.id());
+    headers.set(header::ORIGIN, origin);
+    OutRecord {
+        topic: to.name.clone(),
+        partition: Some(partition(to, record.key.as_deref())),
+        key: record.key.clone(),
+        value: record.value.clone(),
+        headers: reason(stage, headers, fault),
+    }
+}
+
+/// The dead letter of something that was no record.
+#[must_use]
+pub fn notice(stage: &Stage, at: Partition, what: &str, fault: &Fault) -> OutRecord {
+    let mut headers = Headers::new();
+    headers.set(header::TYPE, NOTICE);
+    headers.set(header::ORIGIN, format!("{}/{at}: {what}", stage.name));
+    OutRecord {
+        topic: stage.dead_letter.name.clone(),
+        partition: Some(partition(&stage.dead_letter, None)),
+        key: None,
+        value: Some(codec::encode(fault)),
+        headers: reason(&stage.name, headers, fault),
+    }
+}
+
+fn reason(stage: &str, mut headers: Headers, fault: &Fault) -> Headers {
+    headers.set(header::STAGE, stage.as_bytes());
+    headers.set(header::FAULT, fault.code.text());
+    headers.set(header::FAULT_TEXT, fault.text.as_bytes());
+    headers
+}
+
+fn partition(to: &TopicRef, key: Option<&[u8]>) -> Partition {
+    semel_schemas::partition::partition_for_key(key.unwrap_or_default(), to.partitions)
+}

@@ -1,0 +1,191 @@
+//! A task's state as its operators see it: the local store, over it what this transaction wrote,
+//! over that what this step wrote.
+//!
+//! Invariants: the local store changes only by [`Overlay::promote`], after a commit that is known
+//! to have happened; a step that is rolled back leaves nothing behind. A local store that fails
+//! breaks the overlay: reads answer "nothing" and [`Overlay::check`] tells, so that the cycle is
+//! thrown away before anything of it is committed.
+
+use std::{cell::RefCell, collections::BTreeMap};
+
+use semel_operators::operator::StateView;
+
+use crate::state::{Checkpoint, StoreError, TaskStore};
+
+/// Writes by full key: `<store> 0x00 <key>`; `None` deletes. The form is the changelog's too.
+pub type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// See the module.
+pub struct Overlay {
+    store: Box<dyn TaskStore>,
+    transaction: Writes,
+    step: Writes,
+    broken: RefCell<Option<StoreError>>,
+}
+
+impl std::fmt::Debug for Overlay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Overlay").field("writes", &self.transaction.len()).finish_non_exhaustive()
+    }
+}
+
+/// The full key of `key` in `store`.
+#[must_use]
+pub fn full_key(store: &str, key: &[u8]) -> Vec<u8> {
+    let mut full = Vec::with_capacity(store.len() + 1 + key.len());
+    full.extend_from_slice(store.as_bytes());
+    full.push(0);
+    full.extend_from_slice(key);
+    full
+}
+
+impl Overlay {
+    /// An overlay with no writes over `store`.
+    #[must_use]
+    pub fn new(store: Box<dyn TaskStore>) -> Self {
+        Self { store, transaction: Writes::new(), step: Writes::new(), broken: RefCell::new(None) }
+    }
+
+    /// The local store, for restoring.
+    pub fn store_mut(&mut self) -> &mut dyn TaskStore {
+        &mut *self.store
+    }
+
+    /// Writes (or deletes) in the present step.
+    pub fn write(&mut self, store: &str, key: &[u8], value: Option<Vec<u8>>) {
+        self.step.insert(full_key(store, key), value);
+    }
+
+    /// Makes the step part of the transaction.
+    pub fn keep_step(&mut self) {
+        self.transaction.append(&mut self.step);
+    }
+
+    /// Forgets the step.
+    pub fn forget_step(&mut self) {
+        self.step.clear();
+    }
+
+    /// Forgets step and transaction.
+    pub fn forget_transaction(&mut self) {
+        self.step.clear();
+        self.transaction.clear();
+    }
+
+    /// What the transaction wrote so far.
+    #[must_use]
+    pub fn transaction(&self) -> &Writes {
+        &self.transaction
+    }
+
+    /// Makes the committed transaction permanent, together with the changelog's offset.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the local store failed.
+    pub fn promote(&mut self, checkpoint: &Checkpoint) -> Result<(), StoreError> {
+        self.store.promote(&self.transaction, checkpoint)?;
+        self.transaction.clear();
+        Ok(())
+    }
+
+    /// The failure that a read met, if any.
+    ///
+    /// # Errors
+    /// [`StoreError`], the first one.
+    pub fn check(&self) -> Result<(), StoreError> {
+        self.broken.borrow().as_ref().map_or(Ok(()), |error| Err(error.clone()))
+    }
+
+    fn note<T: Default>(&self, read: Result<T, StoreError>) -> T {
+        read.unwrap_or_else(|error| {
+            self.broken.borrow_mut().get_or_insert(error);
+            T::default()
+        })
+    }
+}
+
+impl StateView for Overlay {
+    fn get(&self, store: &str, key: &[u8]) -> Option<Vec<u8>> {
+        let full = full_key(store, key);
+        if let Some(value) = self.step.get(&full).or_else(|| self.transaction.get(&full)) {
+            return value.clone();
+        }
+        self.note(self.store.get(&full))
+    }
+
+    fn scan(
+        &self,
+        store: &str,
+        prefix: &[u8],
+        from: &[u8],
+        limit: usize,
+    ) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let full_prefix = full_key(store, prefix);
+        let start = full_key(store, from.max(prefix));
+        let mut merged: BTreeMap<&[u8], Option<&Vec<u8>>> = BTreeMap::new();
+        for layer in [&self.transaction, &self.step] {
+            for (key, value) in layer.range(start.clone()..) {
+                if !key.starts_with(&full_prefix) {
+                    break;
+                }
+                merged.insert(key, value.as_ref());
+            }
+        }
+        let deletes = merged.values().filter(|value| value.is_none()).count();
+        let wanted = limit.saturating_add(deletes);
+        let stored = self.note(self.store.scan(&full_prefix, &start, wanted));
+        for (key, value) in &stored {
+            merged.entry(key).or_insert(Some(value));
+        }
+        // Beyond the last stored key nothing is known when the store was cut short by `wanted`,
+        // but then at least `limit` live keys lie at or before it.
+        let skip = store.len() + 1;
+        merged
+            .into_iter()
+            .filter_map(|(key, value)| value.map(|v| (key[skip..].to_vec(), v.clone())))
+            .take(limit)
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::MemStore;
+
+    fn put(overlay: &mut Overlay, key: &str, value: Option<&str>) {
+        overlay.write("s", key.as_bytes(), value.map(|v| v.as_bytes().to_vec()));
+    }
+
+    fn keys(overlay: &Overlay, limit: usize) -> Vec<String> {
+        let pairs = overlay.scan("s", b"", b"", limit);
+        pairs.into_iter().map(|(k, _)| String::from_utf8(k).unwrap()).collect()
+    }
+
+    #[test]
+    fn layers_hide_each_other_and_a_forgotten_step_leaves_nothing() {
+        let mut overlay = Overlay::new(Box::new(MemStore::default()));
+        for key in ["a", "b", "c", "d"] {
+            put(&mut overlay, key, Some("1"));
+        }
+        overlay.keep_step();
+        overlay
+            .promote(&Checkpoint {
+                changelog_next: semel_schemas::topic::NextOffset(1),
+                topic_id: semel_schemas::topic::TopicId("t".into()),
+                promoted_at: semel_schemas::time::WallTime(0),
+            })
+            .unwrap();
+        put(&mut overlay, "b", None);
+        overlay.keep_step();
+        put(&mut overlay, "bb", Some("2"));
+        put(&mut overlay, "c", None);
+        assert_eq!(keys(&overlay, 2), ["a", "bb"]);
+        assert_eq!(keys(&overlay, 9), ["a", "bb", "d"]);
+        overlay.forget_step();
+        assert_eq!(keys(&overlay, 9), ["a", "c", "d"]);
+        overlay.forget_transaction();
+        assert_eq!(keys(&overlay, 9), ["a", "b", "c", "d"]);
+        assert_eq!(overlay.get("s", b"b"), Some(b"1".to_vec()));
+    }
+}

@@ -1,0 +1,180 @@
+//! The loop of one lane's thread: build, step, and build anew after a failure from outside.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use semel_connectors::{perform::Performer, sink::Sink};
+use semel_schemas::time::WallTime;
+use tokio::runtime::Handle;
+
+use super::{
+    clock::JumpClock,
+    ports::{DatabasePort, PerformerPort},
+};
+use crate::{
+    engine::{
+        counts::Board,
+        lane::{Lane, LaneError, LaneParts, Stores},
+        pace::Pace,
+        sink_lane::{SinkLane, SinkParts},
+        status::Status,
+        topology::{Stage, TopicRef},
+    },
+    log::{Log, LogError, MemberSpec},
+};
+
+/// How long an idle lane waits in a poll.
+const IDLE: Duration = Duration::from_millis(50);
+/// Back-off between two builds of a lane.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// A wall clock that jumps further ends the process.
+const CLOCK_JUMP_MAX: Duration = Duration::from_secs(3_600);
+
+/// One lane of either kind.
+pub(super) trait Worker: Send {
+    /// Joins the group; an earlier lane is dropped.
+    fn build(&mut self) -> Result<(), LaneError>;
+    /// One cycle.
+    fn step(&mut self, now: WallTime) -> Result<bool, LaneError>;
+    /// Finishes and leaves.
+    fn drain(&mut self, now: WallTime) -> Result<(), LaneError>;
+}
+
+/// A stage's lane.
+pub(super) struct StageWorker {
+    pub(super) stage: Arc<Stage>,
+    pub(super) log: Arc<dyn Log>,
+    pub(super) stores: Arc<dyn Stores>,
+    pub(super) performer: Arc<dyn Performer>,
+    pub(super) runtime: Handle,
+    pub(super) board: Arc<Board>,
+    pub(super) status: Arc<Status>,
+    pub(super) pace: Pace,
+    pub(super) member: MemberSpec,
+    pub(super) lane: Option<Lane>,
+}
+
+impl Worker for StageWorker {
+    fn build(&mut self) -> Result<(), LaneError> {
+        self.lane = None;
+        self.lane = Some(Lane::join(LaneParts {
+            stage: self.stage.clone(),
+            log: self.log.clone(),
+            stores: self.stores.clone(),
+            effects: Box::new(PerformerPort::new(&self.runtime, self.performer.clone())),
+            board: self.board.clone(),
+            status: self.status.clone(),
+            pace: self.pace,
+            member: self.member.clone(),
+        })?);
+        Ok(())
+    }
+
+    fn step(&mut self, now: WallTime) -> Result<bool, LaneError> {
+        self.lane.as_mut().map_or(Ok(false), |lane| lane.step(now, IDLE))
+    }
+
+    fn drain(&mut self, now: WallTime) -> Result<(), LaneError> {
+        self.lane.take().map_or(Ok(()), |lane| lane.drain(now))
+    }
+}
+
+/// A sink's lane.
+pub(super) struct SinkWorker {
+    pub(super) name: String,
+    pub(super) topic: TopicRef,
+    pub(super) dead_letter: TopicRef,
+    pub(super) log: Arc<dyn Log>,
+    pub(super) database: Arc<dyn Sink>,
+    pub(super) runtime: Handle,
+    pub(super) board: Arc<Board>,
+    pub(super) status: Arc<Status>,
+    pub(super) member: MemberSpec,
+    pub(super) lane: Option<SinkLane>,
+}
+
+impl Worker for SinkWorker {
+    fn build(&mut self) -> Result<(), LaneError> {
+        self.lane = None;
+        let topic = self.topic.name.clone();
+        let info = self.log.topic(&topic)?.ok_or_else(|| LogError::NoTopic(topic.clone()))?;
+        self.lane = Some(SinkLane::join(SinkParts {
+            name: self.name.clone(),
+            topic: self.topic.clone(),
+            dead_letter: self.dead_letter.clone(),
+            log: self.log.clone(),
+            port: Box::new(DatabasePort::new(&self.runtime, self.database.clone(), topic, info.id)),
+            board: self.board.clone(),
+            status: self.status.clone(),
+            member: self.member.clone(),
+        })?);
+        Ok(())
+    }
+
+    fn step(&mut self, now: WallTime) -> Result<bool, LaneError> {
+        self.lane.as_mut().map_or(Ok(false), |lane| lane.step(now, IDLE))
+    }
+
+    fn drain(&mut self, now: WallTime) -> Result<(), LaneError> {
+        self.lane.take().map_or(Ok(()), |lane| lane.drain(now))
+    }
+}
+
+/// Runs a worker until `stop`, or until it cannot go on: then `stop` is set for all.
+///
+/// # Errors
+/// The sentence of the failure that ended it.
+pub(super) fn run(worker: &mut dyn Worker, stop: &AtomicBool) -> Result<(), String> {
+    let mut clock = JumpClock::new(CLOCK_JUMP_MAX);
+    let mut backoff = BACKOFF.0;
+    let result = loop {
+        let error = match run_once(worker, stop, &mut clock, &mut backoff) {
+            Ok(()) => break Ok(()),
+            Err(error) => error,
+        };
+        if is_final(&error) {
+            break Err(error.to_string());
+        }
+        if stop.load(Ordering::SeqCst) {
+            break Ok(());
+        }
+        tracing::warn!(%error, retry_ms = backoff.as_millis(), "the lane is built anew");
+        thread::sleep(backoff);
+        backoff = (backoff * 2).min(BACKOFF.1);
+    };
+    if result.is_err() {
+        stop.store(true, Ordering::SeqCst);
+    }
+    result
+}
+
+fn run_once(
+    worker: &mut dyn Worker,
+    stop: &AtomicBool,
+    clock: &mut JumpClock,
+    backoff: &mut Duration,
+) -> Result<(), LaneError> {
+    let fatal = |error: super::clock::ClockJump| LaneError::Fatal(error.to_string());
+    worker.build()?;
+    while !stop.load(Ordering::SeqCst) {
+        if worker.step(clock.now().map_err(fatal)?)? {
+            *backoff = BACKOFF.0;
+        }
+    }
+    worker.drain(clock.now().map_err(fatal)?)
+}
+
+/// Whether building the lane anew would end the same way.
+fn is_final(error: &LaneError) -> bool {
+    match error {
+        LaneError::Fatal(_) => true,
+        LaneError::Store(_) | LaneError::Log(LogError::Unavailable(_)) => false,
+        LaneError::Log(_) => true,
+    }
+}

@@ -1,0 +1,35 @@
+-- The seed's tables, where they are missing. Names and types are fixed: existing users keep theirs.
+-- SQLite has no SERIAL; its timestamps are ISO texts in UTC.
+CREATE TABLE IF NOT EXISTS claims (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    channel VARCHAR,
+    user_pubkey VARCHAR,
+    slot BIGINT,
+    claim_timestamp TIMESTAMP,
+    status VARCHAR -- pending, included, settled
+);
+
+CREATE TABLE IF NOT EXISTS roots (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    epoch BIGINT,
+    channel VARCHAR,
+    root VARCHAR, -- hex
+    count INT,
+    finalized_at TIMESTAMP,
+    status VARCHAR -- ready_for_settlement, settled
+);
+
+CREATE TABLE IF NOT EXISTS epochs (
+    epoch BIGINT PRIMARY KEY,
+    start_slot BIGINT,
+    end_slot BIGINT,
+    finalized_at TIMESTAMP
+);
+
+CREATE TABLE IF NOT EXISTS settlement_log (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    root_id INT REFERENCES roots (id),
+    tx_signature VARCHAR,
+    settled_at TIMESTAMP,
+    status VARCHAR -- pending_confirmation, confirmed, failed
+);
