@@ -144,6 +144,9 @@ pub fn a_transaction_is_aborted_by_its_timeout(h: &mut dyn Weak) {
     let nexts = append(h.log(), &source, P0, &["a"]);
     let mut lane = Lane::alone(h, &source, 1);
     lane.produce(h, &put(&out, P0, "k", "forgotten"));
+    until(h, "the record is in the log", || {
+        (read_all(h, Isolation::Uncommitted, &out, P0).len() == 1).then_some(())
+    });
     append(h.log(), &out, P0, &["behind"]);
     assert!(committed_texts(h, &out).is_empty());
     let began = h.now();

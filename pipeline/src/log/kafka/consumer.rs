@@ -59,10 +59,7 @@ pub(super) struct GroupConsumer {
 impl GroupConsumer {
     /// Joins the group.
     pub(super) fn subscribe(shared: Arc<Shared>, spec: &MemberSpec) -> Result<Self, LogError> {
-        shared
-            .topics
-            .describe(&spec.topic)?
-            .ok_or_else(|| LogError::NoTopic(spec.topic.clone()))?;
+        shared.topics.find(&spec.topic)?;
         let config = shared.settings.member(spec);
         let consumer: BaseConsumer<Noting> =
             config.create_with_context(Noting).map_err(|e| client_error(&e))?;
@@ -167,14 +164,22 @@ impl GroupConsumer {
         Ok(running)
     }
 
-    fn list(&self, partitions: &[Partition], offset: RdOffset) -> TopicPartitionList {
-        let mut list = TopicPartitionList::with_capacity(partitions.len());
-        for partition in partitions {
+    /// `partitions` with the offset of each.
+    fn placed(
+        &self,
+        places: impl IntoIterator<Item = (Partition, RdOffset)>,
+    ) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for (partition, offset) in places {
             let number = i32::try_from(partition.0).unwrap_or(i32::MAX);
             // Fails for offsets that cannot be written only; these can.
             let _ = list.add_partition_offset(self.topic.as_str(), number, offset);
         }
         list
+    }
+
+    fn list(&self, partitions: &[Partition]) -> TopicPartitionList {
+        self.placed(partitions.iter().map(|partition| (*partition, RdOffset::Invalid)))
     }
 
     fn asked(&self, what: &str, answer: Result<(), KafkaError>) -> Result<(), LogError> {
@@ -183,10 +188,19 @@ impl GroupConsumer {
 
     /// Takes what the group gives, and pauses it at once.
     fn assigned(&mut self, partitions: &[Partition]) -> Result<(), LogError> {
-        // From the end: were it from the committed offset, a group without one could not start
-        // (there is no reset). Nothing is read before `start` seeks.
-        let list = self.list(partitions, RdOffset::End);
-        let answer = if self.shared.settings.guards.cooperative {
+        // At an absolute offset that is certainly in range, and where nothing is. Were it the
+        // committed one, a group without one could not start (there is no reset). Were it a logical
+        // one (`End`), librdkafka would look it up meanwhile, and an answer that comes after the
+        // seek of `start` makes it look again 500 ms later *and go there*: records are skipped
+        // (rdkafka_partition.c, "outdated offset response"; seen with 2.12.1).
+        let guards = self.shared.settings.guards;
+        let list = self.placed(partitions.iter().map(|partition| {
+            let end =
+                self.shared.topics.bounds(&self.topic, *partition).map_or(0, |(_, end)| end.0);
+            let absolute = RdOffset::Offset(i64::try_from(end).unwrap_or(0));
+            (*partition, if guards.absolute_start { absolute } else { RdOffset::End })
+        }));
+        let answer = if guards.cooperative {
             self.consumer.incremental_assign(&list)
         } else {
             self.consumer.assign(&list)
@@ -220,7 +234,7 @@ impl GroupConsumer {
 
     fn unassign(&self, partitions: &[Partition]) -> Result<(), LogError> {
         let answer = if self.shared.settings.guards.cooperative {
-            self.consumer.incremental_unassign(&self.list(partitions, RdOffset::Invalid))
+            self.consumer.incremental_unassign(&self.list(partitions))
         } else {
             self.consumer.unassign()
         };
@@ -249,7 +263,7 @@ impl GroupConsumer {
             self.shared.topics.check_range(&self.topic, partition, from)?;
         }
         self.seek(partition, from)?;
-        let list = self.list(&[partition], RdOffset::Invalid);
+        let list = self.list(&[partition]);
         self.asked("to resume partitions of", self.consumer.resume(&list))?;
         self.owned.insert(partition, Reading::Running);
         Ok(())
@@ -269,7 +283,7 @@ impl GroupConsumer {
         let offset = RdOffset::Offset(i64::try_from(to.0).unwrap_or(i64::MAX));
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let asked = self.list(&[partition], offset);
+            let asked = self.placed([(partition, offset)]);
             let answer = self
                 .consumer
                 .seek_partitions(asked, left)
@@ -302,7 +316,7 @@ impl GroupConsumer {
         if running.is_empty() {
             return Ok(());
         }
-        let list = self.list(&running, RdOffset::Invalid);
+        let list = self.list(&running);
         self.asked("to pause partitions of", self.consumer.pause(&list))
     }
 
@@ -321,7 +335,7 @@ impl GroupConsumer {
         if paused.is_empty() {
             return Ok(());
         }
-        let list = self.list(&paused, RdOffset::Invalid);
+        let list = self.list(&paused);
         self.asked("to resume partitions of", self.consumer.resume(&list))
     }
 
@@ -406,6 +420,18 @@ impl GroupConsumer {
                     self.instance
                 )));
             }
+        }
+    }
+}
+
+impl Drop for GroupConsumer {
+    /// `BaseConsumer::drop` polls until the group is closed, and answers what it is told; a
+    /// revocation that we were told and did not answer would keep it for ever (trap 33).
+    fn drop(&mut self) {
+        if let Some((all, _)) = self.revoking.take()
+            && let Err(e) = self.unassign(&all)
+        {
+            tracing::debug!(target: "semel::kafka", "{e}");
         }
     }
 }

@@ -5,7 +5,7 @@
 //!   rebalance hook inside itself with `&self` (Kafka trap 33) and forgets the offset of an end of
 //!   partition, without which a position behind markers cannot be told (trap 17).
 //! - [`GroupMetadata`]: generation and member id, opaque there (trap 34).
-//! - [`send_offsets`], [`flush`], [`purge_queue`]: trap 40 and trap 34.
+//! - [`send_offsets`] and [`flush`]: traps 34 and 40.
 //! - [`describe_topic`]: the topic id (KIP-516, trap 28).
 //!
 //! Invariants: every native object is owned by exactly one Rust value, which destroys it; whoever
@@ -359,14 +359,6 @@ pub(super) fn flush<C: ClientContext>(producer: &Client<C>, wait: Duration) -> b
     unsafe {
         sys::rd_kafka_flush(producer.native_ptr(), millis(wait))
             == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
-    }
-}
-
-/// Drops what is queued and not yet under way.
-pub(super) fn purge_queue<C: ClientContext>(producer: &Client<C>) {
-    // SAFETY: the client is alive. The only error is a wrong flag.
-    unsafe {
-        sys::rd_kafka_purge(producer.native_ptr(), sys::RD_KAFKA_PURGE_F_QUEUE);
     }
 }
 

@@ -59,7 +59,7 @@ impl KafkaMember {
             .metadata()
             .ok_or_else(|| fault(TxnFault::Abort, "the consumer has no group"))?;
         let (generation, member) = (metadata.generation(), metadata.member());
-        if guards.identity && (generation < 0 || member.is_empty()) {
+        if guards.identity && !can_fence(generation, &member) {
             return Err(fault(
                 TxnFault::Abort,
                 format!("not a member of the group now (generation {generation})"),
@@ -95,6 +95,11 @@ impl KafkaMember {
         }
         Ok(list)
     }
+}
+
+/// Whether a broker can fence by this metadata.
+fn can_fence(generation: i32, member: &str) -> bool {
+    generation >= 0 && !member.is_empty()
 }
 
 impl Member for KafkaMember {
@@ -165,5 +170,18 @@ impl Member for KafkaMember {
             Some(consumer) => consumer.leave(),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::can_fence;
+
+    #[test]
+    fn trap_34_nobody_and_no_generation_are_not_sent() {
+        assert!(can_fence(0, "member"));
+        assert!(!can_fence(-1, "member"));
+        assert!(!can_fence(3, ""));
+        assert!(!can_fence(-1, ""));
     }
 }

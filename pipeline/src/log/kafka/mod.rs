@@ -67,6 +67,8 @@ pub struct Guards {
     pub count_failures: bool,
     /// 11: lost partitions are told from revoked ones.
     pub tell_lost: bool,
+    /// Partitions are assigned at an absolute offset, never at a logical one.
+    pub absolute_start: bool,
     /// 12: cooperative-sticky, and only deltas are (un)assigned.
     pub cooperative: bool,
     /// 20: a full queue is back-pressure.
@@ -104,6 +106,7 @@ impl Default for Guards {
             poison_after_timeout: true,
             count_failures: true,
             tell_lost: true,
+            absolute_start: true,
             cooperative: true,
             full_is_pressure: true,
             refuse_empty: true,

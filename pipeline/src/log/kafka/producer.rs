@@ -363,6 +363,10 @@ impl TxnProducer {
         self.begin()?;
         if self.shared.settings.guards.own_flush {
             self.flush()?;
+        } else {
+            let (began, client) = (Instant::now(), self.usable()?);
+            let answer = client.flush(self.deadlines.transaction);
+            self.answered(Call::Flush, began, answer)?;
         }
         let began = Instant::now();
         let client = self.usable()?;
@@ -394,12 +398,13 @@ impl TxnProducer {
             return Ok(());
         }
         let began = Instant::now();
-        // librdkafka's abort waits until the reports of what it purges are served, and nobody
-        // would serve them while it waits: so they are served before.
+        // Not purged but finished: an abort that overtakes the registration of a partition
+        // (AddPartitionsToTxn, still repeated because of CONCURRENT_TRANSACTIONS) meets
+        // INVALID_TXN_STATE, which is fatal. And librdkafka's abort would wait for reports that
+        // nobody serves while it waits. Records that cannot be written expire before the deadline.
         let deadline = began + self.deadlines.transaction;
-        ffi::purge_queue(client.client());
-        while client.in_flight_count() > 0 && Instant::now() < deadline {
-            client.poll(Duration::from_millis(5));
+        while !ffi::flush(client.client(), Duration::from_millis(20)) && Instant::now() < deadline {
+            client.poll(Duration::ZERO);
         }
         let answer = client.abort_transaction(self.deadlines.transaction);
         client.context_deliveries().reset();

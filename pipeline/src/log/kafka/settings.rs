@@ -381,6 +381,15 @@ mod tests {
     }
 
     #[test]
+    fn trap_09_no_call_waits_longer_than_librdkafka_would_let_it() {
+        // rdkafka_txnmgr.c caps init at twice the transaction timeout, the other calls at it; a
+        // wait of ours beyond the cap would be a promise that is not kept.
+        let deadlines = Deadlines::new(Duration::from_secs(10)).unwrap();
+        assert_eq!(deadlines.init, Duration::from_secs(20));
+        assert_eq!(deadlines.transaction, Duration::from_secs(10));
+    }
+
+    #[test]
     fn trap_24_requests_in_flight_are_left_to_the_library() {
         let settings = Settings::new(&KafkaConfig::new("localhost:9092")).unwrap();
         let deadlines = Deadlines::new(Duration::from_secs(10)).unwrap();

@@ -13,7 +13,9 @@ use std::{
 };
 
 use rdkafka::{
-    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
+    admin::{
+        AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
+    },
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
@@ -26,6 +28,9 @@ use super::{
     settings::{Settings, client_error},
 };
 use crate::log::{Cleanup, LogError, TopicInfo, TopicSpec};
+
+/// How long brokers may take to hear of a new topic from their controller.
+const HEARSAY: Duration = Duration::from_millis(500);
 
 /// What a producer must know of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +132,21 @@ impl Topics {
         Ok(Some(TopicInfo { id: found.id, partitions: found.partitions, cleanup }))
     }
 
+    /// A topic that must exist. The broker that is asked may not have heard of a new one yet, so
+    /// a missing one is looked for a little longer.
+    pub(super) fn find(&self, name: &TopicName) -> Result<TopicInfo, LogError> {
+        let deadline = Instant::now() + HEARSAY;
+        loop {
+            if let Some(info) = self.describe(name)? {
+                return Ok(info);
+            }
+            if Instant::now() > deadline {
+                return Err(LogError::NoTopic(name.clone()));
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     fn facts(&self) -> std::sync::MutexGuard<'_, HashMap<TopicName, TopicFacts>> {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -136,7 +156,7 @@ impl Topics {
         if let Some(facts) = self.facts().get(name) {
             return Ok(*facts);
         }
-        self.describe(name)?.ok_or_else(|| LogError::NoTopic(name.clone()))?;
+        self.find(name)?;
         self.facts().get(name).copied().ok_or_else(|| LogError::NoTopic(name.clone()))
     }
 
@@ -292,34 +312,28 @@ impl Topics {
     /// The settings of a topic; `None` if there is none.
     fn config(&self, name: &TopicName) -> Result<Option<Found>, LogError> {
         let what = format!("the settings of topic `{name}`");
-        let options = AdminOptions::new().request_timeout(Some(self.patience));
-        let resource = ResourceSpecifier::Topic(name.as_str());
-        let answers = wait_for(self.admin.describe_configs([&resource], &options))
-            .map_err(|e| self.failed(&what, &e))?;
-        let Some(answer) = answers.into_iter().next() else {
-            return Err(self.unavailable(&what, "the answer is empty"));
-        };
-        let config = match answer {
-            Ok(config) => config,
-            Err(RDKafkaErrorCode::UnknownTopicOrPartition) => return Ok(None),
-            Err(code) => return Err(self.unavailable(&what, code)),
-        };
-        let value = |key| config.get(key).and_then(|entry| entry.value.clone());
-        let number = |key| value(key).and_then(|text| text.parse::<i64>().ok());
-        let (Some(policy), Some(retention), Some(tombstone)) =
-            (value("cleanup.policy"), number("retention.ms"), number("delete.retention.ms"))
-        else {
-            return Err(self.unavailable(&what, "the answer is incomplete"));
-        };
-        Ok(Some(Found {
-            policy,
-            retention_ms: u64::try_from(retention).ok(),
-            tombstone_ms: u64::try_from(tombstone).unwrap_or(0),
-            min_insync: number("min.insync.replicas").unwrap_or(1),
-            max_batch: number("max.message.bytes")
-                .and_then(|n| usize::try_from(n).ok())
-                .unwrap_or(usize::MAX),
-        }))
+        let deadline = Instant::now() + self.patience;
+        loop {
+            let options = AdminOptions::new().request_timeout(Some(self.patience));
+            let resource = ResourceSpecifier::Topic(name.as_str());
+            let answers = wait_for(self.admin.describe_configs([&resource], &options))
+                .map_err(|e| self.failed(&what, &e))?;
+            match answers.into_iter().next() {
+                Some(Ok(config)) => {
+                    // A broker that has not heard of a new topic yet answers without its settings.
+                    if let Some(found) = Found::of(&config) {
+                        return Ok(Some(found));
+                    }
+                }
+                Some(Err(RDKafkaErrorCode::UnknownTopicOrPartition)) => return Ok(None),
+                Some(Err(code)) => return Err(self.unavailable(&what, code)),
+                None => {}
+            }
+            if Instant::now() > deadline {
+                return Err(self.unavailable(&what, "the answer is incomplete"));
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 
@@ -408,6 +422,19 @@ struct Found {
 }
 
 impl Found {
+    /// The settings in an answer that has them all.
+    fn of(config: &ConfigResource) -> Option<Self> {
+        let value = |key| config.get(key).and_then(|entry| entry.value.clone());
+        let number = |key| value(key).and_then(|text| text.parse::<i64>().ok());
+        Some(Self {
+            policy: value("cleanup.policy")?,
+            retention_ms: u64::try_from(number("retention.ms")?).ok(),
+            tombstone_ms: u64::try_from(number("delete.retention.ms")?).unwrap_or(0),
+            min_insync: number("min.insync.replicas")?,
+            max_batch: usize::try_from(number("max.message.bytes")?).unwrap_or(usize::MAX),
+        })
+    }
+
     /// A topic that both compacts and deletes counts as one that deletes: records go.
     fn cleanup(&self) -> Cleanup {
         if self.policy == "compact" {

@@ -1,0 +1,223 @@
+//! Traps of transactions: ids, failures, sizes, queues, latencies.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::{ClientConfig, producer::BaseProducer};
+use semel::log::{
+    ProduceError, TxnFault,
+    conformance::{
+        Harness,
+        kit::{Lane, P0, append, committed_texts, put, spec, topic, until},
+    },
+    kafka::{Guards, KafkaConfig},
+};
+use semel_schemas::{partition::partition_for_key, record::OutRecord, topic::NextOffset};
+
+use super::{median, partitions, without};
+use crate::harness::{Broker, brokers, config};
+
+#[test]
+fn trap_04_a_new_id_at_every_start_leaves_the_old_transaction_open() {
+    for guarded in [true, false] {
+        let h = without(|g| g.stable_id = guarded);
+        let (source, out) = (topic(&h, "source", 1), topic(&h, "out", 1));
+        let spec = spec(&h, &h.name("group"), &source, &h.name("instance"));
+        let mut lane = Lane::owner(&h, &spec, 1);
+        lane.produce(&h, &put(&out, P0, "k", "of the crashed"));
+        std::thread::sleep(Duration::from_millis(100)); // It is in the log, and open.
+        drop(lane);
+        let began = h.now();
+        let _lane = Lane::owner(&h, &spec, 1);
+        append(h.log(), &out, P0, &["behind"]);
+        until(&h, "the record behind is seen", || {
+            (committed_texts(&h, &out) == ["behind"]).then_some(())
+        });
+        let took = h.now() - began;
+        if guarded {
+            assert!(took < h.transaction() / 2, "{took:?}");
+        } else {
+            assert!(took > h.transaction() / 2, "nobody waited for the timeout: {took:?}");
+        }
+    }
+}
+
+#[test]
+fn trap_07_a_record_that_could_not_be_written_is_counted_and_the_transaction_aborted() {
+    for guarded in [true, false] {
+        let h = without(|g| (g.sizes, g.count_failures) = (false, guarded));
+        let (source, out) = (topic(&h, "source", 1), topic(&h, "out", 1));
+        h.alter(&out, &[("max.message.bytes", "2000")]);
+        let mut lane = Lane::alone(&h, &source, 1);
+        lane.produce(&h, &put(&out, P0, "k", &"x".repeat(10_000)));
+        let error = lane.commit(&h, &[(P0, NextOffset::ZERO)]).expect_err("it cannot be written");
+        // Without the guard nobody notices before offsets are sent; librdkafka then does.
+        assert_eq!(error.text.contains("could not be written"), guarded, "{error}");
+        assert_eq!(error.text.contains("send_offsets"), !guarded, "{error}");
+        assert_eq!(error.fault, TxnFault::Abort, "{error}");
+        lane.member.abort().expect("aborted");
+        // librdkafka's purge of the failed transaction runs on its own threads, and may reach into
+        // the next one: a known abort again.
+        until(&h, "the member goes on", || {
+            lane.produce(&h, &put(&out, P0, "k", "small"));
+            let answer = lane.commit(&h, &[(P0, NextOffset::ZERO)]);
+            if let Err(e) = &answer {
+                assert_eq!(e.fault, TxnFault::Abort, "{e}");
+                lane.member.abort().expect("aborted");
+            }
+            answer.ok()
+        });
+        assert_eq!(committed_texts(&h, &out), ["small"]);
+    }
+}
+
+#[test]
+fn trap_10_a_message_timeout_beyond_the_transactions_is_refused_at_creation() {
+    let make = |message: &str| {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", brokers())
+            .set("transactional.id", "never initialised")
+            .set("transaction.timeout.ms", "10000")
+            .set("message.timeout.ms", message);
+        config.create::<BaseProducer>()
+    };
+    assert!(make("7500").is_ok(), "what is derived");
+    assert!(make("20000").is_err(), "what two settings could say");
+}
+
+#[test]
+fn trap_19_a_moved_epoch_is_routine() {
+    let h = Broker::new();
+    let (source, out) = (topic(&h, "source", 1), topic(&h, "out", 1));
+    let mut lane = Lane::alone(&h, &source, 1);
+    for round in 0..3 {
+        lane.produce(&h, &put(&out, P0, "k", &format!("given up {round}")));
+        // As after a commit that timed out: the end is unknown, the producer is replaced.
+        lane.member.init().expect("rebuilt");
+        lane.produce(&h, &put(&out, P0, "k", &format!("committed {round}")));
+        lane.commit(&h, &[(P0, NextOffset::ZERO)]).expect("committed");
+    }
+    assert_eq!(committed_texts(&h, &out), ["committed 0", "committed 1", "committed 2"]);
+}
+
+#[test]
+fn trap_20_a_full_queue_is_pressure_and_no_failure() {
+    for guarded in [true, false] {
+        let mut config = config();
+        config.settings.insert("queue.buffering.max.messages".into(), "10".into());
+        let guards = Guards { full_is_pressure: guarded, ..Guards::default() };
+        let h = Broker::with(KafkaConfig { guards, ..config });
+        let (source, out) = (topic(&h, "source", 1), topic(&h, "out", 1));
+        let mut lane = Lane::alone(&h, &source, 1);
+        let (mut full, mut failed) = (0, 0);
+        for n in 0..100 {
+            until(&h, "the record is taken", || {
+                match lane.member.produce(put(&out, P0, "k", &n.to_string())) {
+                    Ok(()) => return Some(()),
+                    Err(ProduceError::Full) => full += 1,
+                    Err(_) => failed += 1,
+                }
+                lane.member.poll(0, Duration::from_millis(1)).expect("polled");
+                None
+            });
+        }
+        lane.commit(&h, &[(P0, NextOffset::ZERO)]).expect("committed");
+        assert_eq!(committed_texts(&h, &out).len(), 100);
+        assert_eq!((full > 0, failed > 0), (guarded, !guarded), "{full} {failed}");
+    }
+}
+
+#[test]
+fn trap_30_librdkafkas_own_partitioner_is_not_javas() {
+    for guarded in [true, false] {
+        let h = without(|g| g.murmur2 = guarded);
+        let name = topic(&h, "keys", 12);
+        let keys: Vec<String> = (0..200).map(|n| format!("key-{n}")).collect();
+        let records = keys.iter().map(|k| OutRecord { partition: None, ..put(&name, P0, k, k) });
+        let places = h.log().append(records.collect()).expect("written");
+        let wrong = keys
+            .iter()
+            .zip(places)
+            .filter(|(key, (place, _))| *place != partition_for_key(key.as_bytes(), 12))
+            .count();
+        if guarded {
+            assert_eq!(wrong, 0);
+        } else {
+            assert!(wrong > 150, "{wrong} of 200 land elsewhere");
+        }
+    }
+}
+
+#[test]
+fn trap_39_sizes_are_checked_before_or_the_transaction_fails_for_ever() {
+    for guarded in [true, false] {
+        let h = without(|g| g.sizes = guarded);
+        let (source, out) = (topic(&h, "source", 1), topic(&h, "out", 1));
+        let large = put(&out, P0, "k", &"x".repeat(h.too_large()));
+        let mut lane = Lane::alone(&h, &source, 1);
+        for _ in 0..2 {
+            let answer = lane.member.produce(large.clone());
+            if guarded {
+                let Err(ProduceError::TooLarge { size, limit, .. }) = answer else {
+                    panic!("{answer:?}")
+                };
+                assert!(size > limit);
+                continue;
+            }
+            let Err(ProduceError::Txn(error)) = answer else { panic!("{answer:?}") };
+            assert_eq!(error.fault, TxnFault::Abort, "again and again: {error}");
+            lane.member.abort().expect("aborted");
+        }
+    }
+}
+
+#[test]
+fn trap_39_a_topic_that_takes_smaller_batches_than_we_make_is_refused_at_once() {
+    let mut h = Broker::new();
+    let (source, out) = (topic(&h, "source", 1), topic(&h, "out", 1));
+    h.alter(&out, &[("max.message.bytes", "2000")]);
+    h.restart(); // What is known of a topic is asked once.
+    let mut lane = Lane::alone(&h, &source, 1);
+    let answer = lane.member.produce(put(&out, P0, "k", "small"));
+    let Err(ProduceError::Txn(error)) = answer else { panic!("{answer:?}") };
+    assert!(error.text.contains("batch.size") && error.text.contains("2000"), "{error}");
+}
+
+/// The median time of 15 commits: of `wide` records, or of offsets alone right behind a transaction
+/// of `wide` records (whose markers the broker still writes). For one broker that is not starved.
+fn commit_time(wide: u32, behind: bool, off: impl FnOnce(&mut Guards)) -> Duration {
+    let h = without(off);
+    let (source, out) = (topic(&h, "source", 1), topic(&h, "out", wide));
+    let mut lane = Lane::alone(&h, &source, 1);
+    let mut timed = |records: u32| {
+        // The group wants to hear of it; without a wait, or the markers would be written by then.
+        lane.member.poll(0, Duration::ZERO).expect("polled");
+        let began = Instant::now();
+        for partition in partitions(records) {
+            lane.produce(&h, &put(&out, partition, "k", "v"));
+        }
+        lane.commit(&h, &[(P0, NextOffset(0))]).expect("committed");
+        began.elapsed()
+    };
+    let times = (0..15).map(|_| {
+        let first = timed(wide);
+        if behind { timed(0) } else { first }
+    });
+    median(times.collect())
+}
+
+#[test]
+fn trap_40_the_wrappers_flush_costs_100_ms_a_commit() {
+    let with = commit_time(4, false, |_| ());
+    let without = commit_time(4, false, |g| g.own_flush = false);
+    println!("commit, median: {with:?} against {without:?} with the wrapper's flush");
+    assert!(without > Duration::from_millis(80) && with * 2 < without, "{with:?} {without:?}");
+}
+
+#[test]
+fn trap_42_a_refused_request_is_repeated_after_5_ms_and_not_100() {
+    let with = commit_time(64, true, |_| ());
+    let without = commit_time(64, true, |g| g.short_backoff = false);
+    println!("commit, median: {with:?} against {without:?} with the library's back-off");
+    assert!(with * 2 < without, "{with:?} {without:?}");
+}
