@@ -20,7 +20,7 @@ use std::{
         mpsc,
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use semel_connectors::{perform::Performer, sink::Sink};
@@ -34,6 +34,9 @@ use crate::{
     spec::plan::Plan,
     state::{LocalStore, StoreError, TaskStore},
 };
+
+/// How long lanes have to finish.
+const DRAIN_MAX: Duration = Duration::from_secs(20);
 
 /// What a process needs to run a plan.
 pub struct HostParts {
@@ -181,12 +184,24 @@ impl Host {
         }
     }
 
-    /// Stops, and waits until every lane has ended.
+    /// Stops, and waits until every lane has ended, but not for ever: a log that does not answer
+    /// must not keep a process from ending. What was not committed is done by the next owner.
     ///
     /// # Errors
     /// The first lane's sentence that is not a plain end.
     pub fn join(self) -> Result<(), String> {
         self.stop();
+        let deadline = Instant::now() + DRAIN_MAX;
+        while !self.threads.iter().all(thread::JoinHandle::is_finished) {
+            if Instant::now() > deadline {
+                return Err(format!(
+                    "some lanes did not end within {} s (is the log reachable?); what they had not \
+                     committed will be done by the next owner",
+                    DRAIN_MAX.as_secs()
+                ));
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
         let mut result = Ok(());
         for thread in self.threads {
             if thread.join().is_err() {

@@ -318,7 +318,7 @@ impl Lane {
             active.effects_waiting = true;
             self.open_since.get_or_insert(now);
             self.taken.push((partition, input));
-            if self.taken.len() % 256 == 0 && self.writes() >= self.parts.pace.writes_max {
+            if self.taken.len().is_multiple_of(256) && self.writes() >= self.parts.pace.writes_max {
                 break;
             }
         }
