@@ -71,7 +71,7 @@ impl Place<'_> {
         let parsed = attention::parse(&executed.data).map_err(|error| error.to_string())?;
         let Some(instruction) = parsed else { return Ok(None) };
         let name = instruction.name();
-        let extra = bytes_left_over(&instruction, &executed.data);
+        // Bytes behind the last argument are no fault: Anchor reads past none and executes it.
         let fact = match instruction {
             Instruction::SetMerkleRootRing(set) => SolanaFact::RootSet {
                 signature: self.transaction.signature,
@@ -90,10 +90,7 @@ impl Place<'_> {
                 None => return Ok(None),
             },
         };
-        match extra {
-            0 => Ok(Some(fact)),
-            extra => Err(format!("`{name}`: {extra} bytes follow the last argument")),
-        }
+        Ok(Some(fact))
     }
 
     fn claim(
@@ -159,14 +156,6 @@ fn claim_arguments(instruction: Instruction) -> Option<ClaimArguments> {
         | Instruction::SetChannelMerkleRoot(_)
         | Instruction::InitializeChannel(_) => return None,
     })
-}
-
-/// Bytes after the last argument. A receipt is the one argument that is not read, and the last.
-fn bytes_left_over(instruction: &Instruction, data: &[u8]) -> usize {
-    match instruction {
-        Instruction::ClaimOpen(claim) if claim.receipt => 0,
-        known => data.len().saturating_sub(known.data().len()),
-    }
 }
 
 /// `<channel>` of `twitch:<channel>:<login>`, in ASCII lower case.

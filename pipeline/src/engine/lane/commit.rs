@@ -19,7 +19,7 @@ use super::{
     },
     Active, FENCED_WINDOW_MS, HOLD_MS, Lane, LaneError, MARK_EVERY_MS, Slot,
 };
-use crate::log::{Isolation, Log, LogError, Member, ProduceError, TxnError, TxnFault};
+use crate::log::{Isolation, Log, LogError, Member, ProduceError, Reader, TxnError, TxnFault};
 
 impl Lane {
     pub(super) fn commit(&mut self, now: WallTime) -> Result<(), LaneError> {
@@ -85,6 +85,7 @@ impl Lane {
     fn promote(&mut self, now: WallTime) -> Result<(), LaneError> {
         let stage = self.parts.stage.clone();
         let mut sums = Counts { commits: 1, ..Counts::default() };
+        let mut reader = self.mark_reader.take();
         for (partition, slot) in &mut self.slots {
             let Slot::Active(active) = slot else { continue };
             if !active.task.touched() {
@@ -96,9 +97,11 @@ impl Lane {
             active.checkpoint.promoted_at = now;
             sums.add(&active.task.promote(&active.checkpoint)?);
             if now.0.saturating_sub(active.marked_at.0) >= MARK_EVERY_MS {
-                look_ahead(&*self.parts.log, active, (&stage.changelog.name, *partition), now);
+                let place = (&stage.changelog.name, *partition);
+                reader = look_ahead(&*self.parts.log, reader, active, place, now);
             }
         }
+        self.mark_reader = reader;
         self.parts.board.add(&stage.name, &sums);
         self.taken.clear();
         self.open_since = None;
@@ -235,22 +238,29 @@ impl Lane {
 }
 
 /// Notes where the changelog ends after our commit, see [`Active::mark`]. A log that cannot say so
-/// now is asked again after the next commit.
+/// now is asked again after the next commit, by a new reader.
 fn look_ahead(
     log: &dyn Log,
+    reader: Option<Box<dyn Reader>>,
     active: &mut Active,
     (changelog, partition): (&semel_schemas::topic::TopicName, Partition),
     now: WallTime,
-) {
-    let end = || -> Result<NextOffset, LogError> {
-        Ok(log.reader(Isolation::Uncommitted)?.bounds(changelog, partition)?.1)
+) -> Option<Box<dyn Reader>> {
+    let end = || -> Result<(Box<dyn Reader>, NextOffset), LogError> {
+        let mut reader = reader.map_or_else(|| log.reader(Isolation::Uncommitted), Ok)?;
+        let (_, end) = reader.bounds(changelog, partition)?;
+        Ok((reader, end))
     };
     match end() {
-        Ok(end) => {
+        Ok((reader, end)) => {
             active.marked_at = now;
             active.mark = Some(end);
+            Some(reader)
         }
-        Err(error) => tracing::debug!(%error, "the changelog's end is not known"),
+        Err(error) => {
+            tracing::debug!(%error, "the changelog's end is not known");
+            None
+        }
     }
 }
 

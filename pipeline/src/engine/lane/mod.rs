@@ -158,6 +158,8 @@ pub struct Lane {
     fenced_at: VecDeque<WallTime>,
     init_at: Option<WallTime>,
     more_timers: bool,
+    /// Looks at the end of changelogs; kept, since a new one is a new connection.
+    mark_reader: Option<Box<dyn Reader>>,
     /// Nothing is worked before this time: the log refuses commits that hold no input.
     hold_until: WallTime,
     /// Whether a restore got further in the last cycle.
@@ -201,6 +203,7 @@ impl Lane {
             fenced_at: VecDeque::new(),
             init_at: Some(WallTime(0)),
             more_timers: false,
+            mark_reader: None,
             hold_until: WallTime(0),
             restoring: false,
             flooded: false,
