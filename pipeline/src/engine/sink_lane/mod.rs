@@ -14,6 +14,8 @@
 //! only after its fate is known; a lane that lost its partition changes no row (the sink's
 //! compare-and-set sees to that).
 
+mod outbox;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
@@ -23,14 +25,15 @@ use std::{
 use semel_connectors::sink::{SinkBatch, SinkError, Written};
 use semel_schemas::{
     fault::Fault,
-    record::{OutRecord, Record},
+    record::Record,
     time::WallTime,
     topic::{NextOffset, Offset, Partition, TopicId},
 };
 
+use outbox::Letter;
+
 use super::{
     counts::{Board, Counts},
-    dead_letter,
     lane::LaneError,
     status::{Status, TaskStatus},
     topology::TopicRef,
@@ -139,13 +142,6 @@ struct Slot {
     reported: BTreeSet<Offset>,
 }
 
-/// A dead letter that the group was not told yet.
-struct Letter {
-    partition: Partition,
-    offset: Offset,
-    record: OutRecord,
-}
-
 /// See the module.
 pub struct SinkLane {
     parts: SinkParts,
@@ -220,6 +216,8 @@ impl SinkLane {
     /// [`LaneError`].
     pub fn drain(mut self, now: WallTime) -> Result<(), LaneError> {
         self.tell_group(now)?;
+        let all: Vec<_> = self.slots.keys().copied().collect();
+        self.take_out(&all, now);
         self.slots.clear();
         self.report();
         self.member.leave()?;
@@ -263,9 +261,9 @@ impl SinkLane {
             }
             Event::Revoked(partitions) => {
                 self.tell_group(now)?;
-                self.let_go(&partitions)?;
+                self.let_go(&partitions, now)?;
             }
-            Event::Lost(partitions) => self.let_go(&partitions)?,
+            Event::Lost(partitions) => self.let_go(&partitions, now)?,
             Event::Record(record) => {
                 if let Some(slot) = self.slots.get_mut(&record.partition) {
                     slot.buffer.push_back(record);
@@ -276,7 +274,8 @@ impl SinkLane {
         Ok(())
     }
 
-    fn let_go(&mut self, partitions: &[Partition]) -> Result<(), LaneError> {
+    fn let_go(&mut self, partitions: &[Partition], now: WallTime) -> Result<(), LaneError> {
+        self.take_out(partitions, now);
         for partition in partitions {
             self.slots.remove(partition);
             self.to_commit.remove(partition);
@@ -352,39 +351,6 @@ impl SinkLane {
             (phase, _) => slot.phase = phase,
         }
         Ok(())
-    }
-
-    /// Letters that someone before us, or a lost answer, did not tell.
-    fn late_letters(&mut self, partition: Partition, found: &[(Record, Fault)]) {
-        let Some(at) = self.slots.get(&partition).and_then(|slot| slot.at) else { return };
-        if found.is_empty() {
-            return;
-        }
-        tracing::info!(sink = %self.parts.name, %partition, letters = found.len(),
-            "telling refused records that were not known to be told");
-        let counts = Counts { dead_letters: found.len() as u64, ..Counts::default() };
-        self.parts.board.add(&self.parts.name, &counts);
-        self.refused(partition, found);
-        self.to_commit.entry(partition).or_insert(at);
-    }
-
-    fn refused(&mut self, partition: Partition, refused: &[(Record, Fault)]) {
-        for (record, fault) in refused {
-            let to = &self.parts.dead_letter;
-            let letter = dead_letter::letter(&self.parts.name, to, record, fault, LETTER_MAX);
-            self.letters.push(Letter { partition, offset: record.offset, record: letter });
-        }
-    }
-
-    /// A batch was committed, and its answer was lost: how many records wait for a parent was in
-    /// it, and what was refused. So look once.
-    fn done_unseen(&mut self, partition: Partition, batch: &SinkBatch, now: WallTime) {
-        self.done(partition, batch, 0, 1, &[]);
-        if let Some(slot) = self.slots.get_mut(&partition) {
-            slot.look = Some(now);
-            // A tick leaves no trace in the offset row: it may not have happened.
-            slot.reported.extend(&batch.reported);
-        }
     }
 
     /// Starts (or starts again) where the offset row says.
