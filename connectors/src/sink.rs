@@ -2,13 +2,15 @@
 //!
 //! The offset row is advanced first, by compare-and-set: it locks and fences, so a writer that
 //! lost its partition changes no row. The offset row, not the group's committed offset, is the
-//! truth about what was written.
+//! truth about what was written. A record that fits no row is kept in the same transaction, in
+//! the sink's outbox, until its dead letter is in the log: a crash between the two tells it later,
+//! and may tell it twice, with one id.
 
 use async_trait::async_trait;
 use semel_schemas::{
     fault::Fault,
     record::Record,
-    topic::{NextOffset, Partition, TopicId, TopicName},
+    topic::{NextOffset, Offset, Partition, TopicId, TopicName},
 };
 
 /// The records of one partition that are written together.
@@ -26,6 +28,8 @@ pub struct SinkBatch {
     pub next: NextOffset,
     /// The records, in order. Records that are no rows (progress, foreign types) are skipped.
     pub records: Vec<Record>,
+    /// Refused records whose dead letters are in the log: they leave the outbox in this write.
+    pub reported: Vec<Offset>,
 }
 
 /// How a write ended.
@@ -37,7 +41,7 @@ pub enum Written {
         rows: u64,
         /// Records that wait for a parent row (see the mapping's lookups), now in all.
         delayed: u64,
-        /// Records that fit no row: for the dead letters.
+        /// Records that fit no row: for the dead letters. They are in the outbox, too.
         refused: Vec<(Record, Fault)>,
     },
     /// The offset row does not hold what was expected: another writer has the partition, or a
@@ -81,6 +85,22 @@ pub trait Sink: Send + Sync {
         topic_id: &TopicId,
         partition: Partition,
     ) -> Result<Option<NextOffset>, SinkError>;
+
+    /// The oldest records of the outbox (a bounded number): refused by a committed write, and in
+    /// no write since told as [`SinkBatch::reported`]. To be asked again until there is none.
+    ///
+    /// A sink that never refuses needs no outbox, and keeps this default.
+    ///
+    /// # Errors
+    /// [`SinkError`].
+    async fn unreported(
+        &self,
+        _topic: &TopicName,
+        _topic_id: &TopicId,
+        _partition: Partition,
+    ) -> Result<Vec<(Record, Fault)>, SinkError> {
+        Ok(Vec::new())
+    }
 
     /// Writes one batch in one transaction.
     ///

@@ -13,7 +13,7 @@ use semel_schemas::{
     fault::{Fault, FaultCode},
     header::Headers,
     record::Record,
-    topic::Offset,
+    topic::{Offset, Partition, TopicName},
 };
 use serde::{Deserialize, Serialize};
 
@@ -74,7 +74,8 @@ impl Bytes {
     }
 }
 
-fn keep(record: &Record) -> String {
+/// A record beside its place, as column `record` holds it.
+pub(super) fn keep(record: &Record) -> String {
     let kept = Kept {
         timestamp_ms: record.timestamp_ms,
         key: record.key.as_deref().map(Bytes::from),
@@ -84,12 +85,18 @@ fn keep(record: &Record) -> String {
     serde_json::to_string(&kept).expect("a struct of texts has a JSON form")
 }
 
-fn unkeep(batch: &SinkBatch, offset: &str, text: &str) -> Result<Record, String> {
+/// The record of a place and a column `record`.
+pub(super) fn unkeep(
+    topic: &TopicName,
+    partition: Partition,
+    offset: &str,
+    text: &str,
+) -> Result<Record, String> {
     let kept: Kept = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let headers = kept.headers.into_iter().map(|(name, value)| Ok((name, value.bytes()?)));
     Ok(Record {
-        topic: batch.topic.clone(),
-        partition: batch.partition,
+        topic: topic.clone(),
+        partition,
         offset: Offset(offset.parse().map_err(|_| format!("offset `{offset}` is no number"))?),
         timestamp_ms: kept.timestamp_ms,
         key: kept.key.map(Bytes::bytes).transpose()?,
@@ -193,7 +200,7 @@ impl Applier<'_> {
             else {
                 continue;
             };
-            let record = unkeep(batch, &offset, &text).map_err(|error| {
+            let record = unkeep(&batch.topic, batch.partition, &offset, &text).map_err(|error| {
                 SinkError::Refused(format!(
                     "{} holds a record of {}/{}/{offset} that cannot be read ({error}): correct or delete that row",
                     self.dialect.place("semel_delayed"), batch.topic, batch.partition
@@ -253,8 +260,6 @@ impl Applier<'_> {
 
 #[cfg(test)]
 mod tests {
-    use semel_schemas::topic::{NextOffset, Partition, TopicId, TopicName};
-
     use super::*;
 
     #[test]
@@ -272,15 +277,7 @@ mod tests {
             value: Some(b"{}".to_vec()),
             headers,
         };
-        let batch = SinkBatch {
-            topic,
-            topic_id: TopicId("i".into()),
-            partition: Partition(3),
-            expected: None,
-            next: NextOffset(10),
-            records: Vec::new(),
-        };
-        assert_eq!(unkeep(&batch, "9", &keep(&record)).unwrap(), record);
-        assert!(unkeep(&batch, "9", "{}").is_err());
+        assert_eq!(unkeep(&topic, Partition(3), "9", &keep(&record)).unwrap(), record);
+        assert!(unkeep(&topic, Partition(3), "9", "{}").is_err());
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! The way of a batch: `mapping` (data) → `check` (against the schema) → `plan` (record →
 //! operations) → `write` (offset row by compare-and-set) → `apply` (operations in bulk) and
-//! `delay` (what waits for a parent) → `sql` (statements) → `postgres` or `sqlite` (sessions).
+//! `delay` (what waits for a parent) → `refused` (what fits no row) → `sql` (statements) → `postgres` or `sqlite` (sessions).
 
 mod apply;
 mod cell;
@@ -18,6 +18,7 @@ pub mod look;
 pub mod mapping;
 mod plan;
 mod postgres;
+mod refused;
 mod session;
 mod sql;
 mod sqlite;

@@ -238,6 +238,46 @@ impl Dialect {
         )
     }
 
+    /// (sink, topic, partition, topic id, offset, code, reason, record): refused, to be told.
+    pub(super) fn refuse(&self) -> String {
+        format!(
+            "INSERT INTO {} (\"sink\", \"topic\", \"partition\", \"topic_id\", \"offset\", \"code\", \
+               \"reason\", \"record\") \
+             SELECT r.c0, r.c1, {}, r.c3, {}, r.c5, r.c6, r.c7 FROM {} WHERE true \
+             ON CONFLICT DO NOTHING",
+            self.table("semel_refused"),
+            self.number(2),
+            self.number(4),
+            self.rows(8)
+        )
+    }
+
+    /// (sink, topic, partition, topic id, offset): was told.
+    pub(super) fn reported(&self) -> String {
+        format!(
+            "DELETE FROM {} AS f WHERE EXISTS (SELECT 1 FROM {} WHERE f.\"sink\" = r.c0 \
+             AND f.\"topic\" = r.c1 AND f.\"partition\" = {} AND f.\"topic_id\" = r.c3 \
+             AND f.\"offset\" = {})",
+            self.table("semel_refused"),
+            self.rows(5),
+            self.number(2),
+            self.number(4)
+        )
+    }
+
+    /// (sink, topic, partition, topic id): the oldest that were refused and not told. Offset,
+    /// code, reason, record; at most `limit`.
+    pub(super) fn unreported(&self, limit: usize) -> String {
+        format!(
+            "SELECT CAST(f.\"offset\" AS text), f.\"code\", f.\"reason\", f.\"record\" FROM {} f \
+             JOIN {} ON f.\"sink\" = r.c0 AND f.\"topic\" = r.c1 AND f.\"partition\" = {} \
+             AND f.\"topic_id\" = r.c3 ORDER BY f.\"offset\" LIMIT {limit}",
+            self.table("semel_refused"),
+            self.rows(4),
+            self.number(2)
+        )
+    }
+
     /// (sink, topic, partition, offset, table, parent's table, parent's key): waits for another.
     pub(super) fn delay_again(&self) -> String {
         format!(

@@ -1,8 +1,8 @@
 //! The sink over a database: the offset row first, by compare-and-set, then the rows, one commit.
 //!
 //! Invariants: nothing is written before the offset row is ours; what is committed is the rows
-//! of exactly the records between the two offsets (as rows, as waiting, or told as refused); a
-//! commit whose answer is lost is [`SinkError::Unknown`] and never taken for either end.
+//! of exactly the records between the two offsets (as rows, as waiting, or as refused); a commit
+//! whose answer is lost is [`SinkError::Unknown`] and never taken for either end.
 
 use std::{
     collections::HashSet,
@@ -22,6 +22,7 @@ use super::{
     check::{self, Catalog, ColumnInfo},
     mapping::SinkSpec,
     plan::{Op, Plan},
+    refused::{self, Place},
     session::{Backend, DbError, Rows, Session},
     sql::Dialect,
 };
@@ -175,6 +176,8 @@ impl SqlSink {
         Planned { ops, mut refused }: Planned,
     ) -> Result<Written, DbError> {
         let mut applier = Applier { plan, dialect: self.dialect(), session };
+        // First: a record that was told may be refused again, by another table.
+        applier.reported(batch).await?;
         let before = applier.delayed(batch).await?;
         let blocked = match before {
             0 => HashSet::new(),
@@ -193,6 +196,7 @@ impl SqlSink {
             refused.extend(released.refused);
             delayed = applier.delayed(batch).await?;
         }
+        applier.refuse(batch, &refused).await?;
         Ok(Written::Done { rows, delayed, refused })
     }
 
@@ -255,6 +259,19 @@ impl Sink for SqlSink {
         let row = self.row(session.as_mut(), sql, topic, partition).await;
         session.rollback().await;
         self.of_topic(row.map_err(DbError::into_sink)?, topic, topic_id, partition)
+    }
+
+    async fn unreported(
+        &self,
+        topic: &TopicName,
+        topic_id: &TopicId,
+        partition: Partition,
+    ) -> Result<Vec<(Record, Fault)>, SinkError> {
+        let mut session = self.backend.begin().await?;
+        let place = Place { sink: &self.spec.name, topic, topic_id, partition };
+        let found = refused::unreported(self.dialect(), session.as_mut(), place).await;
+        session.rollback().await;
+        found.map_err(DbError::into_sink)
     }
 
     async fn write(&self, batch: &SinkBatch) -> Result<Written, SinkError> {

@@ -110,6 +110,13 @@ impl SinkPort for DatabasePort {
                         timeout(SINK_DEADLINE, position).await.unwrap_or(Err(late)),
                     )
                 }
+                SinkAsk::Unreported => {
+                    let unreported = sink.unreported(&topic, &topic_id, partition);
+                    let late = SinkError::Unavailable("the database did not answer".to_owned());
+                    SinkAnswer::Unreported(
+                        timeout(SINK_DEADLINE, unreported).await.unwrap_or(Err(late)),
+                    )
+                }
                 SinkAsk::Write(batch) => {
                     let late = SinkError::Unknown("the database did not answer a write".to_owned());
                     let write = timeout(SINK_DEADLINE, sink.write(&batch)).await;

@@ -8,6 +8,7 @@ mod bulk;
 mod fencing;
 mod postgres;
 mod prepare;
+mod refused;
 mod rows;
 mod waiting;
 
@@ -241,6 +242,7 @@ pub(super) fn batch(expected: Option<u64>, records: Vec<Record>) -> SinkBatch {
         expected: expected.map(NextOffset),
         next: NextOffset(next),
         records,
+        reported: Vec::new(),
     }
 }
 

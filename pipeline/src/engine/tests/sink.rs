@@ -1,7 +1,7 @@
 //! The sink lane over a database made of data: away for long, answers lost, rows moved by another.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -9,8 +9,9 @@ use std::{
 use semel_connectors::sink::{SinkError, Written};
 use semel_schemas::{
     fault::{Fault, FaultCode},
+    header,
     record::Record,
-    topic::{NextOffset, Partition},
+    topic::{NextOffset, Offset, Partition},
 };
 
 use super::toys::{P0, raw, text_of, topic_ref};
@@ -34,6 +35,9 @@ struct Base {
     delayed: u64,
     ticks: u32,
     inbox: Vec<(Partition, u64, SinkAnswer)>,
+    outbox: BTreeMap<Offset, (Record, Fault)>,
+    looks: u32,
+    looks_refused: u32,
 }
 
 impl Base {
@@ -51,12 +55,24 @@ impl Base {
         let refused = batch.records.iter().filter(bad);
         let refused = refused.map(|r| (r.clone(), Fault::new(FaultCode::WrongType, "bad")));
         let refused: Vec<_> = refused.collect();
+        self.outbox.retain(|offset, _| !batch.reported.contains(offset));
+        self.outbox.extend(refused.iter().map(|(r, fault)| (r.offset, (r.clone(), fault.clone()))));
         self.rows.extend(batch.records.iter().filter(|r| !bad(r)).map(text_of));
         if lost {
             return Err(SinkError::Unknown("lost".into()));
         }
         let rows = batch.records.len() as u64;
         Ok(Written::Done { rows, delayed: self.delayed, refused })
+    }
+
+    /// The two oldest: so few that the lane has to ask again.
+    fn unreported(&mut self) -> Result<Vec<(Record, Fault)>, SinkError> {
+        if self.looks_refused > 0 {
+            self.looks_refused -= 1;
+            return Err(SinkError::Unavailable("away".into()));
+        }
+        self.looks += 1;
+        Ok(self.outbox.values().take(2).cloned().collect())
     }
 }
 
@@ -70,6 +86,8 @@ impl SinkPort for Port {
         let answer = match (ask, base.down) {
             (SinkAsk::Position, true) => SinkAnswer::Position(Err(away())),
             (SinkAsk::Position, false) => SinkAnswer::Position(Ok(base.offset)),
+            (SinkAsk::Unreported, true) => SinkAnswer::Unreported(Err(away())),
+            (SinkAsk::Unreported, false) => SinkAnswer::Unreported(base.unreported()),
             (SinkAsk::Write(_), true) => SinkAnswer::Write(Err(away())),
             (SinkAsk::Write(batch), false) => SinkAnswer::Write(base.write(&batch)),
         };
@@ -129,10 +147,13 @@ impl World {
     }
     fn run(&mut self, seconds: u64) {
         for _ in 0..seconds * 10 {
-            self.log.advance(100);
-            let now = semel_schemas::time::WallTime(self.log.now_ms());
-            self.lane.step(now, Duration::ZERO).unwrap();
+            self.step();
         }
+    }
+    fn step(&mut self) {
+        self.log.advance(100);
+        let now = semel_schemas::time::WallTime(self.log.now_ms());
+        self.lane.step(now, Duration::ZERO).unwrap();
     }
     fn rows(&self) -> Vec<String> {
         self.port.0.lock().unwrap().rows.clone()
@@ -140,10 +161,22 @@ impl World {
     fn group(&self) -> BTreeMap<Partition, NextOffset> {
         self.log.committed("semel.t.sink", &topic_ref("rows", 1).name).unwrap()
     }
+    /// The process is killed: nobody is told anything, and another comes in its place.
+    fn crash(&mut self) {
+        self.lane = Self::join(&self.log, &self.faults, &self.port, "1");
+        self.port.0.lock().unwrap().inbox.clear();
+    }
+    fn outbox(&self) -> usize {
+        self.port.0.lock().unwrap().outbox.len()
+    }
     fn letters(&self) -> usize {
+        self.letter_ids().len()
+    }
+    fn letter_ids(&self) -> Vec<String> {
         let mut reader = self.log.reader(Isolation::Committed).unwrap();
         reader.seek(&topic_ref("t.dead-letter", 1).name, P0, NextOffset(0)).unwrap();
-        reader.read(1_000, Duration::ZERO).unwrap().len()
+        let letters = reader.read(1_000, Duration::ZERO).unwrap();
+        letters.iter().map(|l| l.headers.get_str(header::ID).unwrap().to_owned()).collect()
     }
 }
 
@@ -222,4 +255,114 @@ fn another_process_goes_on_where_the_rows_end() {
     world.run(2);
     assert_eq!(world.rows(), ["1", "2", "3"]);
     assert_eq!(world.letters(), 1);
+}
+
+#[test]
+fn a_crash_between_the_rows_and_the_telling_loses_no_dead_letter() {
+    let mut world = World::new();
+    world.give(&["1"]);
+    world.run(1);
+    world.faults.down();
+    world.give(&["bad", "2", "bad", "bad", "bad", "bad"]);
+    world.run(2);
+    assert_eq!((world.letters(), world.outbox()), (0, 5));
+    world.crash();
+    world.faults.up();
+    world.give(&["3"]);
+    world.run(20);
+    let ids = world.letter_ids();
+    assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), 5, "{ids:?}");
+    assert_eq!(ids.len(), 5, "each once, for none had been told: {ids:?}");
+    assert_eq!((world.outbox(), world.rows()), (0, vec!["1".into(), "2".into(), "3".into()]));
+    assert!(world.lane.is_settled());
+}
+
+#[test]
+fn a_crash_after_the_telling_tells_again_with_the_same_id() {
+    let mut world = World::new();
+    world.give(&["bad"]);
+    while world.letters() == 0 {
+        assert!(world.log.now_ms() < 60_000, "no letter came");
+        world.step();
+    }
+    assert_eq!(world.outbox(), 1, "it is taken out by a later write");
+    world.crash();
+    world.run(20);
+    let ids = world.letter_ids();
+    assert_eq!((ids.len(), &ids[0]), (2, &ids[1]));
+    assert_eq!(world.outbox(), 0);
+}
+
+#[test]
+fn a_lost_answer_loses_no_dead_letter() {
+    for happens in [true, false] {
+        let mut world = World::new();
+        world.give(&["1"]);
+        world.run(1);
+        {
+            let mut base = world.port.0.lock().unwrap();
+            (base.lose_answer, base.happens) = (true, happens);
+        }
+        world.give(&["bad", "2", "bad", "bad"]);
+        world.run(10);
+        assert_eq!((world.letters(), world.outbox()), (3, 0), "happens: {happens}");
+        assert_eq!(world.rows(), ["1", "2"]);
+    }
+}
+
+#[test]
+fn a_lost_answer_to_the_taking_out_tells_nothing_again() {
+    for happens in [true, false] {
+        let mut world = World::new();
+        world.give(&["bad"]);
+        while world.letters() == 0 {
+            assert!(world.log.now_ms() < 60_000, "no letter came");
+            world.step();
+        }
+        {
+            let mut base = world.port.0.lock().unwrap();
+            (base.lose_answer, base.happens) = (true, happens);
+        }
+        world.run(10);
+        assert_eq!((world.letters(), world.outbox()), (1, 0), "happens: {happens}");
+    }
+}
+
+#[test]
+fn refusals_that_never_end_do_not_keep_the_outbox_from_being_read() {
+    let mut world = World::new();
+    world.give(&["1"]);
+    world.run(1);
+    world.faults.down();
+    world.give(&["bad", "bad", "bad"]);
+    world.run(2);
+    world.crash();
+    world.faults.up();
+    for _ in 0..200 {
+        world.give(&["bad"]);
+        world.step();
+    }
+    assert!(world.port.0.lock().unwrap().looks >= 3, "two of the outbox at a time, then none");
+    world.run(10);
+    assert_eq!((world.letters(), world.outbox()), (203, 0));
+    let looks = world.port.0.lock().unwrap().looks;
+    world.give(&["bad"]);
+    world.run(2);
+    assert_eq!(world.port.0.lock().unwrap().looks, looks, "what is known is not looked for");
+}
+
+#[test]
+fn an_outbox_that_cannot_be_read_is_read_later() {
+    let mut world = World::new();
+    world.give(&["1"]);
+    world.run(1);
+    world.faults.down();
+    world.give(&["bad"]);
+    world.run(2);
+    world.crash();
+    world.faults.up();
+    world.port.0.lock().unwrap().looks_refused = 3;
+    world.run(20);
+    assert_eq!((world.letters(), world.outbox()), (1, 0));
+    assert_eq!(world.port.0.lock().unwrap().looks_refused, 0);
 }

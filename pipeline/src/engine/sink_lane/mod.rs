@@ -2,28 +2,38 @@
 //! rows and offset in one database transaction; the offset row is the truth, the group's committed
 //! offset is what dashboards read.
 //!
+//! A record that the database refuses is kept in the sink's outbox by the transaction that refuses
+//! it, and leaves it only in a write after its dead letter was committed in the log. So a crash or
+//! a lost answer between the two loses no letter: who starts at a partition, or finds that a write
+//! of unknown fate was committed, tells what the outbox holds. A letter may come twice then, with
+//! one id (it is derived from the record's origin and the sink): at least once.
+//!
 //! Never blocks on the database: batches are handed to a port, answers are taken from it, and the
 //! partition pauses meanwhile, so a database that is away for long costs no memory and no
 //! rebalance. Invariants: one batch of a partition is under way at a time; a batch is written again
 //! only after its fate is known; a lane that lost its partition changes no row (the sink's
 //! compare-and-set sees to that).
 
+mod outbox;
+
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
 
 use semel_connectors::sink::{SinkBatch, SinkError, Written};
 use semel_schemas::{
+    fault::Fault,
     record::Record,
     time::WallTime,
-    topic::{NextOffset, Partition, TopicId},
+    topic::{NextOffset, Offset, Partition, TopicId},
 };
+
+use outbox::Letter;
 
 use super::{
     counts::{Board, Counts},
-    dead_letter,
     lane::LaneError,
     status::{Status, TaskStatus},
     topology::TopicRef,
@@ -46,6 +56,8 @@ const TICK_MS: u64 = 500;
 pub enum SinkAsk {
     /// What the offset row holds.
     Position,
+    /// What was refused and not told, as far as is known there.
+    Unreported,
     /// Write a batch.
     Write(Arc<SinkBatch>),
 }
@@ -55,6 +67,8 @@ pub enum SinkAsk {
 pub enum SinkAnswer {
     /// To [`SinkAsk::Position`].
     Position(Result<Option<NextOffset>, SinkError>),
+    /// To [`SinkAsk::Unreported`].
+    Unreported(Result<Vec<(Record, Fault)>, SinkError>),
     /// To [`SinkAsk::Write`].
     Write(Result<Written, SinkError>),
 }
@@ -99,6 +113,8 @@ enum Phase {
     Locate(WallTime),
     /// The offset row is being read.
     Locating,
+    /// The outbox is being read.
+    Looking,
     /// Nothing is under way.
     Idle,
     /// A batch is under way.
@@ -120,6 +136,10 @@ struct Slot {
     delayed: u64,
     ticked_at: WallTime,
     backoff_ms: u64,
+    /// The outbox may hold what we know nothing of: it is to be read, from this time on.
+    look: Option<WallTime>,
+    /// Refused records whose letters are in the log, and that the outbox may still hold.
+    reported: BTreeSet<Offset>,
 }
 
 /// See the module.
@@ -130,7 +150,7 @@ pub struct SinkLane {
     slots: BTreeMap<Partition, Slot>,
     life: u64,
     to_commit: BTreeMap<Partition, NextOffset>,
-    letters: Vec<semel_schemas::record::OutRecord>,
+    letters: Vec<Letter>,
     init_at: Option<WallTime>,
 }
 
@@ -196,16 +216,21 @@ impl SinkLane {
     /// [`LaneError`].
     pub fn drain(mut self, now: WallTime) -> Result<(), LaneError> {
         self.tell_group(now)?;
+        let all: Vec<_> = self.slots.keys().copied().collect();
+        self.take_out(&all, now);
         self.slots.clear();
         self.report();
         self.member.leave()?;
         Ok(())
     }
 
-    /// Whether a batch is under way or waits.
+    /// Whether no batch is under way or waits, and each refused record is a letter.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.slots.values().all(|slot| matches!(slot.phase, Phase::Idle) && slot.buffer.is_empty())
+        self.letters.is_empty()
+            && self.slots.values().all(|slot| {
+                matches!(slot.phase, Phase::Idle) && slot.buffer.is_empty() && slot.look.is_none()
+            })
     }
 
     /// Records that wait in memory.
@@ -228,15 +253,17 @@ impl SinkLane {
                         delayed: 0,
                         ticked_at: now,
                         backoff_ms: RETRY_MS.0,
+                        look: None,
+                        reported: BTreeSet::new(),
                     };
                     self.slots.insert(partition, slot);
                 }
             }
             Event::Revoked(partitions) => {
                 self.tell_group(now)?;
-                self.let_go(&partitions)?;
+                self.let_go(&partitions, now)?;
             }
-            Event::Lost(partitions) => self.let_go(&partitions)?,
+            Event::Lost(partitions) => self.let_go(&partitions, now)?,
             Event::Record(record) => {
                 if let Some(slot) = self.slots.get_mut(&record.partition) {
                     slot.buffer.push_back(record);
@@ -247,10 +274,13 @@ impl SinkLane {
         Ok(())
     }
 
-    fn let_go(&mut self, partitions: &[Partition]) -> Result<(), LaneError> {
+    fn let_go(&mut self, partitions: &[Partition], now: WallTime) -> Result<(), LaneError> {
+        self.take_out(partitions, now);
         for partition in partitions {
             self.slots.remove(partition);
             self.to_commit.remove(partition);
+            // The outbox has them: who gets the partition tells them.
+            self.letters.retain(|letter| letter.partition != *partition);
         }
         self.member.release(partitions)?;
         Ok(())
@@ -266,7 +296,7 @@ impl SinkLane {
         let phase = std::mem::replace(&mut slot.phase, Phase::Idle);
         match (phase, answer) {
             (Phase::Locating, SinkAnswer::Position(Ok(at))) => {
-                self.start(partition, at)?;
+                self.start(partition, at, now)?;
             }
             (Phase::Locating, SinkAnswer::Position(Err(error))) => {
                 let again = wait_longer(slot, &error, now)?;
@@ -274,12 +304,12 @@ impl SinkLane {
             }
             (Phase::Doubt(batch, _), SinkAnswer::Position(Ok(at))) => {
                 if at == Some(batch.next) {
-                    // How many wait for a parent was in the lost answer: look once.
-                    self.done(partition, &batch, 0, 1, Vec::new());
+                    self.done_unseen(partition, &batch, now);
                 } else if at == batch.expected {
                     slot.phase = Phase::Again(batch, now);
                 } else {
-                    self.start(partition, at)?;
+                    slot.reported.extend(&batch.reported);
+                    self.start(partition, at, now)?;
                 }
             }
             (Phase::Doubt(batch, _), SinkAnswer::Position(Err(error))) => {
@@ -290,15 +320,16 @@ impl SinkLane {
                 Phase::Writing(batch),
                 SinkAnswer::Write(Ok(Written::Done { rows, delayed, refused })),
             ) => {
-                self.done(partition, &batch, rows, delayed, refused);
+                self.done(partition, &batch, rows, delayed, &refused);
             }
             (Phase::Writing(batch), SinkAnswer::Write(Ok(Written::Moved { found }))) => {
                 if found == Some(batch.next) && !batch.records.is_empty() {
-                    self.done(partition, &batch, 0, 1, Vec::new());
+                    self.done_unseen(partition, &batch, now);
                 } else {
+                    slot.reported.extend(&batch.reported);
                     tracing::warn!(sink = %self.parts.name, %partition, ?found,
                         expected = ?batch.expected, "the offset row has moved; going on from there");
-                    self.start(partition, found)?;
+                    self.start(partition, found, now)?;
                 }
             }
             (Phase::Writing(batch), SinkAnswer::Write(Err(error))) => {
@@ -308,13 +339,27 @@ impl SinkLane {
                     _ => Phase::Again(batch, again),
                 };
             }
+            (Phase::Looking, SinkAnswer::Unreported(Ok(found))) => {
+                // The answer is bounded: looked again, after these are told, until none is left.
+                slot.look = (!found.is_empty()).then_some(now);
+                slot.backoff_ms = RETRY_MS.0;
+                self.late_letters(partition, &found);
+            }
+            (Phase::Looking, SinkAnswer::Unreported(Err(error))) => {
+                slot.look = Some(wait_longer(slot, &error, now)?);
+            }
             (phase, _) => slot.phase = phase,
         }
         Ok(())
     }
 
     /// Starts (or starts again) where the offset row says.
-    fn start(&mut self, partition: Partition, at: Option<NextOffset>) -> Result<(), LaneError> {
+    fn start(
+        &mut self,
+        partition: Partition,
+        at: Option<NextOffset>,
+        now: WallTime,
+    ) -> Result<(), LaneError> {
         let from = match at {
             Some(at) => at,
             None => {
@@ -330,6 +375,7 @@ impl SinkLane {
             slot.backoff_ms = RETRY_MS.0;
             // Records that wait for a parent may be there from an earlier life: look once.
             slot.delayed = u64::from(at.is_some());
+            slot.look = at.map(|_| now);
         }
         self.member.start(partition, from)?;
         Ok(())
@@ -341,7 +387,7 @@ impl SinkLane {
         batch: &SinkBatch,
         rows: u64,
         delayed: u64,
-        refused: Vec<(Record, semel_schemas::fault::Fault)>,
+        refused: &[(Record, Fault)],
     ) {
         let mut counts = Counts {
             records_in: batch.records.len() as u64,
@@ -351,11 +397,7 @@ impl SinkLane {
         };
         counts.named("rows", rows);
         self.parts.board.add(&self.parts.name, &counts);
-        for (record, fault) in &refused {
-            let to = &self.parts.dead_letter;
-            let letter = dead_letter::letter(&self.parts.name, to, record, fault, LETTER_MAX);
-            self.letters.push(letter);
-        }
+        self.refused(partition, refused);
         if let Some(slot) = self.slots.get_mut(&partition) {
             slot.at = Some(batch.next);
             slot.delayed = delayed;
@@ -366,11 +408,20 @@ impl SinkLane {
     }
 
     fn ask(&mut self, now: WallTime) {
+        let untold: BTreeSet<_> = self.letters.iter().map(|letter| letter.partition).collect();
         for (partition, slot) in &mut self.slots {
             let ask = match &slot.phase {
                 Phase::Locate(at) if *at <= now => SinkAsk::Position,
                 Phase::Doubt(_, Some(at)) if *at <= now => SinkAsk::Position,
                 Phase::Again(batch, at) if *at <= now => SinkAsk::Write(batch.clone()),
+                // First what we know is told and taken out: the rest of the outbox is unknown.
+                Phase::Idle if slot.look.is_some() && untold.contains(partition) => continue,
+                Phase::Idle if slot.reported.is_empty() && slot.look.is_some() => {
+                    if slot.look.is_some_and(|at| at > now) {
+                        continue;
+                    }
+                    SinkAsk::Unreported
+                }
                 Phase::Idle => match next_batch(&self.parts, &self.topic_id, *partition, slot, now)
                 {
                     Some(batch) => SinkAsk::Write(Arc::new(batch)),
@@ -382,6 +433,7 @@ impl SinkLane {
                 (_, SinkAsk::Write(batch)) => Phase::Writing(batch.clone()),
                 (Phase::Doubt(batch, _), SinkAsk::Position) => Phase::Doubt(batch, None),
                 (_, SinkAsk::Position) => Phase::Locating,
+                (_, SinkAsk::Unreported) => Phase::Looking,
             };
             self.parts.port.ask(*partition, slot.life, ask);
         }
@@ -412,7 +464,11 @@ impl SinkLane {
         match result {
             Ok(()) => {
                 self.to_commit.clear();
-                self.letters.clear();
+                for letter in self.letters.drain(..) {
+                    if let Some(slot) = self.slots.get_mut(&letter.partition) {
+                        slot.reported.insert(letter.offset);
+                    }
+                }
             }
             Err(error) if error.fault == TxnFault::Fatal => {
                 return Err(LaneError::Fatal(error.text));
@@ -433,7 +489,7 @@ impl SinkLane {
             self.init_at = None;
         }
         for letter in &self.letters {
-            super::lane::produce(&mut *self.member, letter.clone())?;
+            super::lane::produce(&mut *self.member, letter.record.clone())?;
         }
         let offsets: Vec<_> = self.to_commit.iter().map(|(p, next)| (*p, *next)).collect();
         self.member.commit(&offsets)
@@ -467,11 +523,13 @@ fn next_batch(
     slot: &mut Slot,
     now: WallTime,
 ) -> Option<SinkBatch> {
-    let count = slot.buffer.len().min(BATCH_MAX);
+    // Until the outbox is read, a batch only takes out what was told: others could go on refusing
+    // and telling for ever.
+    let count = if slot.look.is_some() { 0 } else { slot.buffer.len().min(BATCH_MAX) };
     let records: Vec<Record> = slot.buffer.drain(..count).collect();
     let next = match (records.last(), slot.at) {
         (Some(last), _) => last.next(),
-        (None, Some(at)) if slot.delayed > 0 && now.0 >= slot.ticked_at.0 + TICK_MS => at,
+        (None, Some(at)) if wants_tick(slot, now) => at,
         _ => return None,
     };
     slot.ticked_at = now;
@@ -482,7 +540,16 @@ fn next_batch(
         expected: slot.at,
         next,
         records,
+        reported: std::mem::take(&mut slot.reported).into_iter().collect(),
     })
+}
+
+/// Whether an empty batch has something to do: release what waits, or take out what was told (at
+/// once if the rest of the outbox is to be read then).
+fn wants_tick(slot: &Slot, now: WallTime) -> bool {
+    let told = !slot.reported.is_empty();
+    let due = now.0 >= slot.ticked_at.0 + TICK_MS;
+    (due && (told || slot.delayed > 0)) || (told && slot.look.is_some_and(|at| at <= now))
 }
 
 /// When to try again; a refusal is for a person.
