@@ -50,6 +50,9 @@ const LETTER_MAX: usize = 900_000;
 const RETRY_MS: (u64, u64) = (100, 5_000);
 /// Milliseconds between two looks at records that wait for a parent row.
 const TICK_MS: u64 = 500;
+/// Milliseconds between two looks into the outbox: a tick of a predecessor, which leaves no trace in
+/// the offset row, may have been committed after our first look.
+const LOOK_MS: u64 = 60_000;
 
 /// What is asked of the database.
 #[derive(Clone, Debug)]
@@ -138,6 +141,7 @@ struct Slot {
     backoff_ms: u64,
     /// The outbox may hold what we know nothing of: it is to be read, from this time on.
     look: Option<WallTime>,
+    looked_at: WallTime,
     /// Refused records whose letters are in the log, and that the outbox may still hold.
     reported: BTreeSet<Offset>,
 }
@@ -254,6 +258,7 @@ impl SinkLane {
                         ticked_at: now,
                         backoff_ms: RETRY_MS.0,
                         look: None,
+                        looked_at: now,
                         reported: BTreeSet::new(),
                     };
                     self.slots.insert(partition, slot);
@@ -342,6 +347,7 @@ impl SinkLane {
             (Phase::Looking, SinkAnswer::Unreported(Ok(found))) => {
                 // The answer is bounded: looked again, after these are told, until none is left.
                 slot.look = (!found.is_empty()).then_some(now);
+                slot.looked_at = now;
                 slot.backoff_ms = RETRY_MS.0;
                 self.late_letters(partition, &found);
             }
@@ -410,6 +416,9 @@ impl SinkLane {
     fn ask(&mut self, now: WallTime) {
         let untold: BTreeSet<_> = self.letters.iter().map(|letter| letter.partition).collect();
         for (partition, slot) in &mut self.slots {
+            if slot.at.is_some() && slot.look.is_none() && now.0 >= slot.looked_at.0 + LOOK_MS {
+                slot.look = Some(now);
+            }
             let ask = match &slot.phase {
                 Phase::Locate(at) if *at <= now => SinkAsk::Position,
                 Phase::Doubt(_, Some(at)) if *at <= now => SinkAsk::Position,

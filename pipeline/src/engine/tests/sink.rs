@@ -366,3 +366,25 @@ fn an_outbox_that_cannot_be_read_is_read_later() {
     assert_eq!((world.letters(), world.outbox()), (1, 0));
     assert_eq!(world.port.0.lock().unwrap().looks_refused, 0);
 }
+
+#[test]
+fn what_a_predecessors_late_tick_refused_is_told_within_minutes() {
+    let mut world = World::new();
+    world.give(&["1"]);
+    world.run(2);
+    let late = raw("rows", "k", Some(b"bad"), "row");
+    let offset = Offset(0);
+    let record = Record {
+        topic: late.topic,
+        partition: P0,
+        offset,
+        timestamp_ms: 1,
+        key: late.key,
+        value: late.value,
+        headers: late.headers,
+    };
+    let fault = Fault::new(FaultCode::Poison, "late");
+    world.port.0.lock().unwrap().outbox.insert(offset, (record, fault));
+    world.run(120);
+    assert_eq!((world.letters(), world.outbox()), (1, 0));
+}
