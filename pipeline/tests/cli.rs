@@ -128,10 +128,30 @@ fn what_cannot_be_reached_is_named() {
     says(&run(folder.path(), 40, &["run", SPEC], &set), 1, &["127.0.0.1:1"]);
     let mut set = variables(&authority, "http://127.0.0.1:1");
     set[0].1 = "postgres://nobody@127.0.0.1:1/none";
-    says(&run(folder.path(), 40, &["run", SPEC], &set), 1, &["PostgreSQL at 127.0.0.1:1"]);
+    says(
+        &run(folder.path(), 40, &["run", SPEC], &set),
+        1,
+        &["PostgreSQL at 127.0.0.1:1", "check that"],
+    );
     let mut set = variables(&authority, "http://127.0.0.1:1");
     set[5].1 = "/proc/none";
     says(&run(folder.path(), 10, &["run", SPEC], &set), 1, &["/proc/none"]);
+}
+
+#[test]
+fn a_table_of_another_shape_is_refused() {
+    use sqlx::{Connection, SqliteConnection};
+    let (folder, authority) = place();
+    let url = format!("sqlite:{}?mode=rwc", folder.path().join("rows.db").display());
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let mut rows = SqliteConnection::connect(&url).await.unwrap();
+        let table = "CREATE TABLE claims (id INTEGER PRIMARY KEY, channel BLOB, slot TEXT)";
+        sqlx::query(table).execute(&mut rows).await.unwrap();
+        rows.close().await.unwrap();
+    });
+    let set = variables(&authority, "http://127.0.0.1:1");
+    let ended = run(folder.path(), 20, &["run", SPEC], &set);
+    says(&ended, 1, &["sink `claims-table`: column claims.channel is BLOB"]);
 }
 
 #[test]
