@@ -3,6 +3,8 @@
 //! Each test runs the real binary. May not live here: what a pipeline computes. Invariants: no
 //! command outlives its test, and standard error never tells of a panic.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, and nothing but tests")]
+
 use std::{
     fs,
     io::{BufRead, BufReader},
