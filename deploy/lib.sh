@@ -80,14 +80,14 @@ all_alive() { # ends the test if a process ended by itself
 sql() { PGOPTIONS='' psql -XAtq "$DATABASE_URL" -c "$1"; }
 
 # make_claims N: as many distinct claims, and every tenth once more, half of those by another
-# transaction.
+# transaction. Their slots are of epoch 1: the program takes no epoch 0.
 make_claims() {
-  awk -v n="$1" -v channels="$channels" 'function b58(width, number, text) {
+  awk -v n="$1" -v channels="$channels" -v first="$EPOCH_DURATION_SLOTS" 'function b58(width, number, text) {
       text = sprintf("%0" width "d", number); gsub(/0/, "a", text); return "z" text }
     function claim(i, fact) {
       channel = "channel" (1 + i % channels)
       printf "%s|{\"claim_id\":\"twitch:%s:user%d\",\"channel\":\"%s\",\"user\":\"%s\",\"id\":\"twitch:%s:user%d\",\"amount\":\"%d\",\"slot\":%d,\"signature\":\"%s\",\"tx_index\":%d,\"ix_index\":0}\n",
-        channel, channel, i, channel, b58(42, i), channel, i, 1000 + i, 150 + i % 100, b58(86, fact), i % 500 }
+        channel, channel, i, channel, b58(42, i), channel, i, 1000 + i, first + i % 100, b58(86, fact), i % 500 }
     BEGIN { for (i = 1; i <= n; i++) { claim(i, i); if (i % 10 == 0) claim(i, i % 20 ? i : n + i) } }'
 }
 
