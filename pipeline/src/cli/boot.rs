@@ -11,7 +11,7 @@ use semel_connectors::{
     registry::Connectors,
     signer::Signer,
     signers::local::{LocalSigner, Readable},
-    sink::Sink,
+    sink::{Sink, SinkError},
     solana::{node::SolanaNode, rpc::RpcNode},
 };
 
@@ -146,8 +146,18 @@ pub(super) fn connectors(
 pub(super) async fn sinks(plan: &Plan) -> Result<BTreeMap<String, Arc<dyn Sink>>, Failure> {
     let mut sinks = BTreeMap::new();
     for sink in &plan.sinks {
-        let wrong = |e: semel_connectors::sink::SinkError| {
-            Failure::Failed(format!("sink `{}`: {e}", sink.name))
+        // What is wrong with a mapping names its sink already.
+        let named = format!("sink `{}`: ", sink.name);
+        let wrong = |e: SinkError| {
+            let text = e.to_string();
+            let text = text.strip_prefix(&named).unwrap_or(&text);
+            let advice = match &e {
+                SinkError::Unavailable(_) if !text.contains("check that") => {
+                    "; check that it runs and that the address is right"
+                }
+                _ => "",
+            };
+            Failure::Failed(format!("{named}{text}{advice}"))
         };
         let made = semel_connectors::sinks::connect(&sink.url, &sink.schema, sink.mapping.clone())
             .map_err(wrong)?;
