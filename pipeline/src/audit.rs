@@ -78,7 +78,8 @@ pub async fn roots(
         let account = accounts.get(&channel).and_then(Option::as_deref);
         let on_chain = account
             .and_then(|data| attention::read_ring(data, epoch))
-            .filter(|slot| slot.epoch == epoch)
+            // The ring marks an empty slot with epoch 0, which it therefore never holds.
+            .filter(|slot| slot.epoch == epoch && epoch > 0)
             .map(|slot| hex::encode(slot.root));
         let mut audit = RootAudit {
             channel,
