@@ -36,6 +36,9 @@ pub struct RootAudit {
     pub rebuilt: String,
     /// The root in the chain's account at `finalized`, if that epoch is there.
     pub on_chain: Option<String>,
+    /// The newer epoch that took the epoch's place in the chain's ring: then the chain can no longer
+    /// be asked about this root.
+    pub superseded_by: Option<u64>,
     /// The row's status.
     pub status: String,
     /// What does not agree; empty if all is well.
@@ -76,11 +79,7 @@ pub async fn roots(
         }
         let claims = claims(database, &prefix, &channel, epoch).await?;
         let account = accounts.get(&channel).and_then(Option::as_deref);
-        let on_chain = account
-            .and_then(|data| attention::read_ring(data, epoch))
-            // The ring marks an empty slot with epoch 0, which it therefore never holds.
-            .filter(|slot| slot.epoch == epoch && epoch > 0)
-            .map(|slot| hex::encode(slot.root));
+        let slot = account.and_then(|data| attention::read_ring(data, epoch));
         let mut audit = RootAudit {
             channel,
             epoch,
@@ -88,7 +87,11 @@ pub async fn roots(
             rows: u32::try_from(claims.len()).unwrap_or(u32::MAX),
             stored: stored.trim_start_matches("0x").to_owned(),
             rebuilt: rebuild(&profile, &claims)?,
-            on_chain,
+            // The ring marks an empty slot with epoch 0, which it therefore never holds.
+            on_chain: slot
+                .filter(|slot| slot.epoch == epoch && epoch > 0)
+                .map(|slot| hex::encode(slot.root)),
+            superseded_by: slot.map(|slot| slot.epoch).filter(|newer| *newer > epoch),
             status,
             wrong: Vec::new(),
         };
@@ -172,4 +175,39 @@ fn texts<const N: usize>(row: Vec<Option<String>>) -> Result<[String; N], String
 
 fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| format!("the database holds `{text}` where a number belongs"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_agree_is_named() {
+        let good = RootAudit {
+            channel: "c".into(),
+            epoch: 3,
+            count: 0,
+            rows: 0,
+            stored: "aa".into(),
+            rebuilt: "aa".into(),
+            on_chain: Some("aa".into()),
+            superseded_by: None,
+            status: "settled".into(),
+            wrong: Vec::new(),
+        };
+        let away = RootAudit { on_chain: None, ..good.clone() };
+        for (audit, part) in [
+            (good.clone(), None),
+            (RootAudit { superseded_by: Some(12), ..away.clone() }, None),
+            (RootAudit { status: "ready_for_settlement".into(), ..away.clone() }, None),
+            (away, Some("does not hold it")),
+            (RootAudit { rows: 1, ..good.clone() }, Some("counts 0 claims")),
+            (RootAudit { rebuilt: "bb".into(), ..good.clone() }, Some("root of the rows")),
+            (RootAudit { on_chain: Some("bb".into()), ..good }, Some("another root")),
+        ] {
+            let found = wrong(&audit, &[]).join("; ");
+            assert_eq!(part.is_some(), !found.is_empty(), "{found}");
+            assert!(found.contains(part.unwrap_or_default()), "{found}");
+        }
+    }
 }

@@ -69,6 +69,14 @@ fn settlement(spec: &Spec) -> Result<(String, Address), Failure> {
         .ok_or_else(|| Failure::Usage("no stage of this spec settles on Solana".to_owned()))
 }
 
+fn verdict(audit: &RootAudit) -> String {
+    match audit.superseded_by {
+        _ if !audit.wrong.is_empty() => audit.wrong.join("; "),
+        Some(newer) => format!("agrees; on the chain epoch {newer} took its place"),
+        None => "agrees".to_owned(),
+    }
+}
+
 fn report(audits: &[RootAudit]) -> Done {
     let rows: Vec<Vec<String>> = audits
         .iter()
@@ -80,7 +88,7 @@ fn report(audits: &[RootAudit]) -> Done {
                 audit.rows.to_string(),
                 audit.status.clone(),
                 audit.stored.clone(),
-                if audit.wrong.is_empty() { "agrees".to_owned() } else { audit.wrong.join("; ") },
+                verdict(audit),
             ]
         })
         .collect();
