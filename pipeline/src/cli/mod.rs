@@ -12,6 +12,7 @@ mod devnet;
 mod keygen;
 mod output;
 mod publish;
+mod repair;
 mod run;
 mod topics;
 
@@ -43,6 +44,8 @@ enum Command {
     Audit(audit::Args),
     /// Make a new settlement key, and print its public half
     Keygen(keygen::Args),
+    /// Cut off the unreadable end of a data folder's journal, keeping a copy
+    Repair(repair::Args),
     /// Run a Solana devnet with the Attention Oracle's stand-in program, and serve its JSON-RPC
     Devnet(devnet::Args),
     /// Print the version
@@ -80,6 +83,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Topics(args) => topics::topics(&args),
         Command::Audit(args) => audit::audit(&args),
         Command::Keygen(args) => keygen::keygen(&args),
+        Command::Repair(args) => repair::repair(&args),
         Command::Devnet(args) => devnet::devnet(args),
         Command::Version => output::line(&format!("semel {}", env!("CARGO_PKG_VERSION"))),
     };

@@ -14,9 +14,6 @@ use semel_schemas::{
 };
 
 use super::topology::{Stage, TopicRef};
-
-/// Type name of a dead letter that had no record: a timer or an outcome that was refused.
-const NOTICE: &str = "semel.fault";
 /// Bytes that a letter may have beyond the largest record that a stage takes: for our headers.
 const HEADERS_MAX: usize = 40_000;
 /// Bytes of a reason; some quote the input.
@@ -116,7 +113,7 @@ pub fn letter(
 #[must_use]
 pub fn notice(stage: &Stage, at: Partition, what: &str, fault: &Fault) -> OutRecord {
     let mut headers = Headers::new();
-    headers.set(header::TYPE, NOTICE);
+    headers.set(header::TYPE, semel_schemas::fault::FAULT);
     headers.set(header::ORIGIN, format!("{}/{at}: {what}", stage.name));
     OutRecord {
         topic: stage.dead_letter.name.clone(),

@@ -354,8 +354,8 @@ pub enum LogError {
     NoTopic(TopicName),
     /// It exists with other settings.
     #[error(
-        "topic `{topic}` exists with {found}, but the pipeline needs {wanted}: change the spec, or \
-         move the topic's records with `semel repartition`"
+        "topic `{topic}` exists with {found}, but the pipeline needs {wanted}: change the spec to \
+         what is there, or give the pipeline another name"
     )]
     TopicDiffers {
         /// Topic.
