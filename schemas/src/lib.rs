@@ -21,6 +21,7 @@ pub mod partition;
 pub mod progress;
 pub mod record;
 pub mod request;
+pub mod sabotage;
 pub mod sign;
 pub mod solana;
 pub mod time;
