@@ -18,6 +18,7 @@ use semel_schemas::{
     header,
     progress::PROGRESS,
     record::{OutRecord, Record},
+    sabotage::{Sabotage, sabotaged},
     time::WallTime,
     topic::{NextOffset, Partition, TopicId},
 };
@@ -233,7 +234,7 @@ impl Task {
                      not",
                 );
                 self.counts.records_in += 1;
-                self.meta.next = record.next();
+                self.meta.next = after(&record);
                 self.refuse(record, fault);
             }
             TaskInput::Command(record) => {
@@ -289,8 +290,13 @@ impl Task {
         [
             (Clock::Complete, event_time.complete.map(|s| s.0)),
             (Clock::Finalized, event_time.finalized.map(|s| s.0)),
-            (Clock::Wall, self.caught_up.then_some(now.0.max(self.meta.now.0))),
+            (Clock::Wall, self.wall_runs().then_some(now.0.max(self.meta.now.0))),
         ]
+    }
+
+    /// Whether wall-clock timers fire.
+    fn wall_runs(&self) -> bool {
+        self.caught_up || sabotaged(Sabotage::TimersBeforeCaughtUp)
     }
 
     fn first_due(&mut self) -> [Option<u64>; 3] {
@@ -309,7 +315,7 @@ impl Task {
         if due(0) || due(1) {
             return Some(WallTime(0));
         }
-        first[2].filter(|_| self.caught_up).map(WallTime)
+        first[2].filter(|_| self.wall_runs()).map(WallTime)
     }
 
     /// Effects that may be handed out now, so that at most `limit` are under way.
@@ -332,10 +338,13 @@ impl Task {
 
     /// What a commit takes. The task stays touched until [`Task::promote`].
     pub fn cut(&mut self) -> Cut {
-        let meta = semel_schemas::codec::encode(&self.meta);
-        self.state.write(META, b"", Some(meta));
+        let mut meta = self.meta.clone();
+        if sabotaged(Sabotage::OffsetOneTooSmall) {
+            meta.next = NextOffset(meta.next.0.saturating_sub(1));
+        }
+        self.state.write(META, b"", Some(semel_schemas::codec::encode(&meta)));
         self.state.keep_step();
-        Cut { outputs: std::mem::take(&mut self.outbox), next: self.meta.next }
+        Cut { outputs: std::mem::take(&mut self.outbox), next: meta.next }
     }
 
     /// The changes of state that go with [`Task::cut`], by full key.
@@ -408,7 +417,9 @@ impl Task {
 
     /// Undoes the present step (not what earlier ones left), but not the clock.
     pub(super) fn undo(&mut self) {
-        self.state.forget_step();
+        if !sabotaged(Sabotage::RefusedLeavesState) {
+            self.state.forget_step();
+        }
         self.first_due = None;
         self.step_out.clear();
         let (now, next) = (self.meta.now, self.meta.next);
@@ -418,7 +429,7 @@ impl Task {
 
     fn record(&mut self, record: Record) {
         self.counts.records_in += 1;
-        self.meta.next = record.next();
+        self.meta.next = after(&record);
         if let Err(fault) = self.try_record(&record) {
             self.undo();
             self.counts.records_in += 1;
@@ -464,7 +475,7 @@ impl Task {
     fn forwarded(&mut self, record: &Record) -> bool {
         let key = record.key.as_deref().unwrap_or_default();
         let right = semel_schemas::partition::partition_for_key(key, self.stage.input.partitions);
-        if right == self.partition {
+        if right == self.partition || sabotaged(Sabotage::MisplacedTaken) {
             return false;
         }
         let mut headers = record.headers.clone();
@@ -483,13 +494,15 @@ impl Task {
 
     pub(super) fn refuse(&mut self, record: Record, fault: Fault) {
         self.counts.dead_letters += 1;
-        self.step_out.push(dead_letter::letter(
-            &self.stage.name,
-            &self.stage.dead_letter,
-            &record,
-            &fault,
-            self.stage.limits.record_bytes_max,
-        ));
+        if !sabotaged(Sabotage::DeadLetterLost) {
+            self.step_out.push(dead_letter::letter(
+                &self.stage.name,
+                &self.stage.dead_letter,
+                &record,
+                &fault,
+                self.stage.limits.record_bytes_max,
+            ));
+        }
         quarantine::refused(self, record, &fault);
     }
 
@@ -539,4 +552,10 @@ impl Task {
         }
         self.counts.timers += 1;
     }
+}
+
+/// Where reading goes on after a record (Kafka trap 1).
+fn after(record: &Record) -> NextOffset {
+    let next = record.next();
+    if sabotaged(Sabotage::OffsetOneTooLarge) { NextOffset(next.0 + 1) } else { next }
 }
