@@ -22,6 +22,9 @@ use super::{
 };
 use crate::log::{Isolation, Log, LogError, Member, ProduceError, Reader, TxnError, TxnFault};
 
+/// Milliseconds after a rebalance in which being fenced says nothing of a second process.
+const REBALANCE_MS: u64 = 30_000;
+
 impl Lane {
     pub(super) fn commit(&mut self, now: WallTime) -> Result<(), LaneError> {
         for slot in self.slots.values() {
@@ -71,7 +74,8 @@ impl Lane {
             if !active.task.touched() {
                 continue;
             }
-            let cut = active.task.cut();
+            let bearer = (!active.leaving).then_some(self.parts.member.instance.as_str());
+            let cut = active.task.cut(bearer);
             offsets.push((*partition, cut.next));
             if sabotaged(Sabotage::CommitBeforeOutputs) {
                 late = cut.outputs;
@@ -142,7 +146,10 @@ impl Lane {
 
     /// The facts of a failed call; `tries`: how often it was made.
     fn facts(&mut self, fault: TxnFault, tries: u32, now: WallTime) -> Failure {
-        if fault == TxnFault::Rebuild {
+        // A new owner of partitions that were ours fences us too, once; a second process with our id
+        // does so again and again.
+        let moving = |at: WallTime| now.0.saturating_sub(at.0) < REBALANCE_MS;
+        if fault == TxnFault::Rebuild && !self.rebalanced_at.is_some_and(moving) {
             self.fenced_at.push_back(now);
         }
         self.fenced_at.retain(|at| now.0.saturating_sub(at.0) < FENCED_WINDOW_MS);

@@ -26,12 +26,15 @@ impl Lane {
             Event::Assigned(partitions) => {
                 tracing::info!(group = %self.parts.member.group, ?partitions, "assigned");
                 self.forget(&partitions);
+                self.arrived(&partitions, now);
                 for partition in partitions {
                     self.slots.insert(partition, Slot::New(now));
                 }
             }
             Event::Revoked(partitions) => {
                 tracing::info!(group = %self.parts.member.group, ?partitions, "handing over");
+                self.rebalanced_at = Some(now);
+                self.say_farewell(&partitions, now);
                 if self.open_since.is_some() {
                     self.commit(now)?;
                 }
@@ -39,6 +42,7 @@ impl Lane {
             }
             Event::Lost(partitions) => {
                 tracing::warn!(group = %self.parts.member.group, ?partitions, "lost");
+                self.rebalanced_at = Some(now);
                 if self.open_since.is_some() {
                     self.rewind(now)?;
                 }
@@ -71,6 +75,7 @@ impl Lane {
         for partition in partitions {
             self.slots.remove(partition);
             self.lives.remove(partition);
+            self.arrivals.remove(partition);
         }
         self.ready.retain(|(partition, _)| !partitions.contains(partition));
         if !self.any_touched() {
@@ -126,6 +131,7 @@ impl Lane {
                     } else if restore.position() == before {
                         // It waits for a marker: another's transaction is not decided yet.
                         self.slots.insert(partition, Slot::Restoring(restore, committed));
+                        self.end_undecided(partition, now);
                         continue;
                     } else {
                         Slot::Restoring(restore, committed)
@@ -150,6 +156,7 @@ impl Lane {
             Err(LaneError::Log(LogError::Unavailable(text))) => {
                 tracing::info!(group = %self.parts.member.group, %partition, text,
                     "not to be restored yet");
+                self.end_undecided(partition, now);
                 Ok(Slot::New(now.plus_ms(RESTORE_AGAIN_MS)))
             }
             begun => begun,
@@ -200,6 +207,9 @@ impl Lane {
         }
         tracing::debug!(stage = %stage.name, %partition, records = restored.records,
             next = %task.next(), "restored");
+        if let Some(bearer) = task.bearer().map(str::to_owned) {
+            self.fence(partition, &bearer, now);
+        }
         self.life += 1;
         self.lives.insert(partition, self.life);
         let from = task.next();
@@ -222,6 +232,7 @@ impl Lane {
             until: end,
             search: None,
             paused: false,
+            leaving: false,
         })))
     }
 }

@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     counts::Counts,
     dead_letter, effects,
-    overlay::{Overlay, Writes},
+    overlay::{Overlay, Writes, full_key},
     quarantine, timers,
     topology::Stage,
 };
@@ -54,6 +54,20 @@ pub struct Meta {
     pub passed_on: EventTime,
     /// Records that wait behind quarantined keys.
     pub waiting: u32,
+    /// The transactional id of the lane that committed this, unless it handed the task over.
+    #[serde(default)]
+    pub bearer: Option<String>,
+}
+
+/// What a record of a changelog says of the lane that wrote it, if it says anything:
+/// `Some(None)` for a lane that hands the task over.
+#[must_use]
+pub fn bearer_in(record: &Record) -> Option<Option<String>> {
+    if record.key.as_deref()? != full_key(META, b"") {
+        return None;
+    }
+    let meta: Meta = semel_schemas::codec::decode(META, record.value.as_deref()?).ok()?;
+    Some(meta.bearer)
 }
 
 /// What a task is given.
@@ -134,6 +148,7 @@ impl Task {
             event_time: EventTime::default(),
             passed_on: EventTime::default(),
             waiting: 0,
+            bearer: None,
         };
         let meta = state
             .get(META, b"")
@@ -178,6 +193,12 @@ impl Task {
     #[must_use]
     pub fn next(&self) -> NextOffset {
         self.meta.next
+    }
+
+    /// The transactional id of the lane that committed last, if it did not hand the task over.
+    #[must_use]
+    pub fn bearer(&self) -> Option<&str> {
+        self.committed.bearer.as_deref()
     }
 
     /// Event time as committed.
@@ -336,8 +357,10 @@ impl Task {
         }
     }
 
-    /// What a commit takes. The task stays touched until [`Task::promote`].
-    pub fn cut(&mut self) -> Cut {
+    /// What a commit by `bearer` takes; `None`: by a lane that hands the task over. The task stays
+    /// touched until [`Task::promote`].
+    pub fn cut(&mut self, bearer: Option<&str>) -> Cut {
+        self.meta.bearer = bearer.map(str::to_owned);
         let mut meta = self.meta.clone();
         if sabotaged(Sabotage::OffsetOneTooSmall) {
             meta.next = NextOffset(meta.next.0.saturating_sub(1));
