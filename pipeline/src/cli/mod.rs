@@ -5,6 +5,8 @@
 //! command line or the spec is wrong.
 
 mod audit;
+#[cfg(feature = "kafka")]
+mod bench;
 mod boot;
 mod check;
 mod demo;
@@ -42,6 +44,9 @@ enum Command {
     Topics(topics::Args),
     /// Compare what the database holds with what was published
     Audit(audit::Args),
+    /// Measure this machine: each figure beside a baseline of the same run
+    #[cfg(feature = "kafka")]
+    Bench(bench::Args),
     /// Make a new settlement key, and print its public half
     Keygen(keygen::Args),
     /// Cut off the unreadable end of a data folder's journal, keeping a copy
@@ -82,6 +87,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Publish(args) => publish::publish(&args),
         Command::Topics(args) => topics::topics(&args),
         Command::Audit(args) => audit::audit(&args),
+        #[cfg(feature = "kafka")]
+        Command::Bench(args) => bench::bench(args),
         Command::Keygen(args) => keygen::keygen(&args),
         Command::Repair(args) => repair::repair(&args),
         Command::Devnet(args) => devnet::devnet(args),

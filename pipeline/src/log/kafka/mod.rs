@@ -181,6 +181,15 @@ impl KafkaLog {
     }
 }
 
+/// Waits at most `wait` until nothing of a producer is unsent; true if so (Kafka trap 40). For the
+/// benchmarks' baseline.
+pub(crate) fn flush<C: rdkafka::producer::ProducerContext>(
+    producer: &rdkafka::producer::BaseProducer<C>,
+    wait: Duration,
+) -> bool {
+    ffi::flush(rdkafka::producer::Producer::client(producer), wait)
+}
+
 /// A text that no other call, in any process, returns.
 fn unique() -> String {
     use std::sync::atomic::{AtomicU64, Ordering};
