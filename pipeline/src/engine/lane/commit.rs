@@ -16,9 +16,8 @@ use super::{
     super::{
         counts::Counts,
         decide::{Decision, Failure, decide},
-        task::TaskInput,
     },
-    Active, FENCED_WINDOW_MS, HOLD_MS, Lane, LaneError, MARK_EVERY_MS, Slot,
+    Active, FENCED_WINDOW_MS, HOLD_MS, Lane, LaneError, MARK_EVERY_MS, Slot, Suspect,
 };
 use crate::log::{Isolation, Log, LogError, Member, ProduceError, Reader, TxnError, TxnFault};
 
@@ -132,6 +131,7 @@ impl Lane {
         self.mark_reader = reader;
         self.parts.board.add(&stage.name, &sums);
         self.taken.clear();
+        self.fired = (0, None);
         self.open_since = None;
         self.in_a_row = 0;
         if self.probing {
@@ -155,7 +155,7 @@ impl Lane {
         self.fenced_at.retain(|at| now.0.saturating_sub(at.0) < FENCED_WINDOW_MS);
         Failure {
             fault,
-            inputs: self.taken.len(),
+            inputs: self.inputs(),
             in_a_row: if fault == TxnFault::Retry { tries } else { self.in_a_row + 1 },
             probed: self.probed,
             fenced: u32::try_from(self.fenced_at.len()).unwrap_or(u32::MAX),
@@ -195,27 +195,41 @@ impl Lane {
                 self.rewind(now)
             }
             Decision::Probe => {
+                let timer = self.fired.1.take();
                 self.rewind(now)?;
                 self.inputs_max = Some(1);
-                self.probe(now);
+                let of_input = self.ready.front().map(|(partition, _)| *partition);
+                if let Some(partition) = timer.map(|(partition, _)| partition).or(of_input) {
+                    self.probe(partition, now);
+                }
                 Ok(())
             }
             Decision::Condemn => {
+                let timer = self.fired.1.take();
                 self.rewind(now)?;
-                if let Some((_, input)) = self.ready.front_mut()
-                    && let TaskInput::Record(record) = input
-                {
-                    *input = TaskInput::Poison(record.clone());
-                }
+                self.condemn(timer);
                 Ok(())
             }
         }
     }
 
+    /// The one input of the cycle that failed, now at the head of the queue, or else the one timer.
+    fn condemn(&mut self, timer: Option<Suspect>) {
+        if let Some((partition, timer)) = timer {
+            if let Some(Slot::Active(active)) = self.slots.get_mut(&partition) {
+                active.task.condemn(timer);
+            }
+            return;
+        }
+        let Some((partition, input)) = self.ready.pop_front() else { return };
+        if let Some(input) = input.condemned() {
+            self.ready.push_front((partition, input));
+        }
+    }
+
     /// Commits once without any input, to see whether the log takes commits at all.
-    fn probe(&mut self, now: WallTime) {
-        let Some((partition, _)) = self.ready.front() else { return };
-        if let Some(Slot::Active(active)) = self.slots.get_mut(partition) {
+    fn probe(&mut self, partition: Partition, now: WallTime) {
+        if let Some(Slot::Active(active)) = self.slots.get_mut(&partition) {
             active.task.touch();
             self.probing = true;
             self.open_since = Some(now);
@@ -240,12 +254,9 @@ impl Lane {
             }
         }
         for (partition, input) in given_back(&mut self.taken).into_iter().rev() {
-            let input = match input {
-                TaskInput::Poison(record) => TaskInput::Record(record),
-                input => input,
-            };
-            self.ready.push_front((partition, input));
+            self.ready.push_front((partition, input.acquitted()));
         }
+        self.fired = (0, None);
         self.probing = false;
         self.open_since = self.any_touched().then_some(now);
         self.parts.board.add(&self.parts.stage.name, &Counts { aborts: 1, ..Counts::default() });
@@ -260,6 +271,7 @@ impl Lane {
         self.lives.clear();
         self.ready.clear();
         self.taken.clear();
+        self.fired = (0, None);
         self.open_since = None;
         self.probing = false;
         self.probed = false;

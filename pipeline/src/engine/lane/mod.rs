@@ -23,6 +23,7 @@ use std::{
     time::Duration,
 };
 
+use semel_operators::operator::TimerKey;
 use semel_schemas::{
     sabotage::{Sabotage, sabotaged},
     time::WallTime,
@@ -138,6 +139,9 @@ struct Active {
     leaving: bool,
 }
 
+/// A timer of a task: operator and name.
+type Suspect = (Partition, (u8, TimerKey));
+
 enum Slot {
     /// Waits for the producer, or for the log, until then.
     New(WallTime),
@@ -155,6 +159,8 @@ pub struct Lane {
     life: u64,
     ready: VecDeque<(Partition, TaskInput)>,
     taken: Vec<(Partition, TaskInput)>,
+    /// Timers that fired since the last commit, and the last of them.
+    fired: (usize, Option<Suspect>),
     open_since: Option<WallTime>,
     inputs_max: Option<usize>,
     in_a_row: u32,
@@ -206,6 +212,7 @@ impl Lane {
             life: 0,
             ready: VecDeque::new(),
             taken: Vec::new(),
+            fired: (0, None),
             open_since: None,
             inputs_max: None,
             in_a_row: 0,
@@ -247,8 +254,14 @@ impl Lane {
             return Ok(busy);
         }
         self.take_outcomes();
-        busy |= self.work(now);
-        self.fire(now);
+        // While a cycle is narrowed down timers come first, so that records cannot hide one of them.
+        if self.inputs_max.is_some() {
+            self.fire(now);
+            busy |= self.work(now);
+        } else {
+            busy |= self.work(now);
+            self.fire(now);
+        }
         if sabotaged(Sabotage::ActBeforeCommit) {
             self.hand_out()?;
         }
@@ -327,7 +340,8 @@ impl Lane {
 
     /// Processes inputs up to the bounds of a transaction.
     fn work(&mut self, now: WallTime) -> bool {
-        let bound = self.inputs_max.unwrap_or(self.parts.pace.inputs_max);
+        let narrow = self.inputs_max.map(|max| max.saturating_sub(self.fired.0));
+        let bound = narrow.unwrap_or(self.parts.pace.inputs_max);
         let mut busy = false;
         while self.taken.len() < bound && !self.probing {
             let Some((partition, input)) = self.ready.pop_front() else { break };
@@ -349,14 +363,29 @@ impl Lane {
 
     fn fire(&mut self, now: WallTime) {
         self.more_timers = false;
-        for slot in self.slots.values_mut() {
+        if self.probing {
+            return;
+        }
+        for (partition, slot) in &mut self.slots {
             let Slot::Active(active) = slot else { continue };
-            self.more_timers |= active.task.fire(now);
+            let used = self.taken.len() + self.fired.0;
+            let room = self.inputs_max.map_or(usize::MAX, |max| max.saturating_sub(used));
+            let fired = active.task.fire(now, room);
+            self.more_timers |= fired.more;
+            self.fired.0 += fired.count;
+            if let Some(timer) = fired.last {
+                self.fired.1 = Some((*partition, timer));
+            }
             if active.task.touched() {
                 active.effects_waiting = true;
                 self.open_since.get_or_insert(now);
             }
         }
+    }
+
+    /// Records, outcomes, commands and timers of the present cycle.
+    fn inputs(&self) -> usize {
+        self.taken.len() + self.fired.0
     }
 
     fn writes(&self) -> usize {
@@ -370,7 +399,7 @@ impl Lane {
     }
 
     fn is_due(&self, now: WallTime, dry: bool) -> bool {
-        let bound = self.inputs_max.is_some_and(|max| self.taken.len() >= max);
+        let bound = self.inputs_max.is_some_and(|max| self.inputs() >= max);
         let open = Open {
             inputs: self.taken.len(),
             writes: self.writes(),

@@ -2,16 +2,18 @@
 //! out; the lane commits both with the task's next offset.
 //!
 //! Lives here: the walk of one input through the stage. May not live here: the log, clocks,
-//! threads. `mod` the task and its inputs · `steps` the operators · `progress` event time.
+//! threads. `mod` the task and its inputs · `steps` the operators · `firing` timers · `progress`
+//! event time.
 //! Invariants: an input either leaves everything it asked for, or nothing but a dead
 //! letter; the next offset is part of the state; `now` never goes back.
 
+mod firing;
 mod progress;
 mod steps;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use semel_operators::operator::{Clock, Envelope, EventTime, Input, StateView};
+use semel_operators::operator::{Envelope, EventTime, Input, StateView, TimerKey};
 use semel_schemas::{
     effect::Outcome,
     fault::{Fault, FaultCode},
@@ -24,11 +26,12 @@ use semel_schemas::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use self::firing::Fired;
 use super::{
     counts::Counts,
     dead_letter, effects,
     overlay::{Overlay, Writes, full_key},
-    quarantine, timers,
+    quarantine,
     topology::Stage,
 };
 
@@ -87,6 +90,45 @@ pub enum TaskInput {
         /// The answer.
         outcome: Outcome,
     },
+    /// An outcome that was found to break the commit: it goes to the dead letters unread.
+    Spoilt {
+        /// The attempt.
+        attempt: u64,
+        /// The answer.
+        outcome: Outcome,
+    },
+}
+
+impl TaskInput {
+    /// The same input, found to break the commit; `None`: it is better left out (it comes again).
+    #[must_use]
+    pub fn condemned(self) -> Option<Self> {
+        match self {
+            Self::Record(record) | Self::Poison(record) => Some(Self::Poison(record)),
+            Self::Outcome { attempt, outcome } | Self::Spoilt { attempt, outcome } => {
+                Some(Self::Spoilt { attempt, outcome })
+            }
+            Self::Command(_) => None,
+        }
+    }
+
+    /// The same input with nothing held against it.
+    #[must_use]
+    pub fn acquitted(self) -> Self {
+        match self {
+            Self::Poison(record) => Self::Record(record),
+            Self::Spoilt { attempt, outcome } => Self::Outcome { attempt, outcome },
+            other => other,
+        }
+    }
+}
+
+/// The fault of an input without which the log takes a commit, and with which it does not.
+fn poison(what: &str) -> Fault {
+    Fault::new(
+        FaultCode::Poison,
+        format!("the commit failed again and again with this {what} in it, and without it did not"),
+    )
 }
 
 /// See the module.
@@ -116,6 +158,8 @@ pub struct Task {
     places: Vec<String>,
     /// When the first timer of each clock is due, as far as that is known.
     first_due: Option<[Option<u64>; 3]>,
+    /// A timer that goes to the dead letters when it fires next.
+    condemned: Option<(u8, TimerKey)>,
 }
 
 /// What one commit takes from a task.
@@ -180,6 +224,7 @@ impl Task {
             touched: false,
             places,
             first_due: None,
+            condemned: None,
         })
     }
 
@@ -249,14 +294,9 @@ impl Task {
         match input {
             TaskInput::Record(record) => self.record(record),
             TaskInput::Poison(record) => {
-                let fault = Fault::new(
-                    FaultCode::Poison,
-                    "the commit failed again and again with this record in it, and without it did \
-                     not",
-                );
                 self.counts.records_in += 1;
                 self.meta.next = after(&record);
-                self.refuse(record, fault);
+                self.refuse(record, poison("record"));
             }
             TaskInput::Command(record) => {
                 if quarantine::commanded(self, &record).is_err() {
@@ -264,79 +304,10 @@ impl Task {
                     self.undo();
                 }
             }
-            TaskInput::Outcome { attempt, outcome } => self.outcome(attempt, outcome),
+            TaskInput::Outcome { attempt, outcome } => self.outcome(attempt, Ok(outcome)),
+            TaskInput::Spoilt { attempt, .. } => self.outcome(attempt, Err(poison("outcome"))),
         }
         self.keep();
-    }
-
-    /// Fires what is due: event-time timers, then (once caught up) wall-clock timers, then passes
-    /// event time on if nothing due holds it back. A bounded number a call; `true` if more is due.
-    pub fn fire(&mut self, now: WallTime) -> bool {
-        let limit = self.stage.limits.timers_max;
-        let first_due = self.first_due();
-        let mut more = false;
-        for ((clock, until), first) in self.clocks(now).into_iter().zip(first_due) {
-            let (Some(until), Some(first)) = (until, first) else { continue };
-            if first > until {
-                continue;
-            }
-            let due = timers::due(&self.state, clock, until, limit);
-            more |= due.len() == limit;
-            for timer in due {
-                // An earlier one may have cancelled, moved or changed it.
-                let Some(payload) = timers::still(&self.state, &timer) else { continue };
-                self.set_now(now);
-                self.fire_one(timers::Due { payload, ..timer });
-                self.keep();
-            }
-        }
-        if !self.is_timer_due(now) && self.pass_event_time_on() {
-            self.keep();
-        }
-        more
-    }
-
-    /// Whether a timer of any clock is due, fired or not: what it is about to say belongs before
-    /// the event time that made it due.
-    fn is_timer_due(&mut self, now: WallTime) -> bool {
-        let mut clocks = self.clocks(now);
-        clocks[2].1 = Some(now.0.max(self.meta.now.0));
-        let first = self.first_due();
-        clocks.into_iter().zip(first).any(|((_, until), first)| first.is_some() && first <= until)
-    }
-
-    /// How far each clock has come.
-    fn clocks(&self, now: WallTime) -> [(Clock, Option<u64>); 3] {
-        let event_time = self.meta.event_time;
-        [
-            (Clock::Complete, event_time.complete.map(|s| s.0)),
-            (Clock::Finalized, event_time.finalized.map(|s| s.0)),
-            (Clock::Wall, self.wall_runs().then_some(now.0.max(self.meta.now.0))),
-        ]
-    }
-
-    /// Whether wall-clock timers fire.
-    fn wall_runs(&self) -> bool {
-        self.caught_up || sabotaged(Sabotage::TimersBeforeCaughtUp)
-    }
-
-    fn first_due(&mut self) -> [Option<u64>; 3] {
-        let state = &self.state;
-        *self.first_due.get_or_insert_with(|| {
-            [Clock::Complete, Clock::Finalized, Clock::Wall].map(|c| timers::first(state, c))
-        })
-    }
-
-    /// When [`Task::fire`] has something to do: zero for a timer of event time that is due.
-    #[must_use]
-    pub fn next_timer(&mut self) -> Option<WallTime> {
-        let clocks = self.clocks(WallTime(0));
-        let first = self.first_due();
-        let due = |at: usize| first[at].is_some() && first[at] <= clocks[at].1;
-        if due(0) || due(1) {
-            return Some(WallTime(0));
-        }
-        first[2].filter(|_| self.wall_runs()).map(WallTime)
     }
 
     /// Effects that may be handed out now, so that at most `limit` are under way.
@@ -353,7 +324,7 @@ impl Task {
             TaskInput::Record(record) | TaskInput::Poison(record) => {
                 record.next() <= self.meta.next
             }
-            TaskInput::Command(_) | TaskInput::Outcome { .. } => false,
+            TaskInput::Command(_) | TaskInput::Outcome { .. } | TaskInput::Spoilt { .. } => false,
         }
     }
 
@@ -540,7 +511,7 @@ impl Task {
         true
     }
 
-    fn outcome(&mut self, attempt: u64, outcome: Outcome) {
+    fn outcome(&mut self, attempt: u64, outcome: Result<Outcome, Fault>) {
         if let Some(order) = self.under_way.remove(&attempt) {
             self.answered.push((attempt, order));
         }
@@ -551,29 +522,12 @@ impl Task {
         let id = pending.request.id;
         let what = format!("outcome of effect `{id}`");
         let cause = format!("effect:{}/{}/{attempt}", self.stage.name, self.partition);
-        let result = self.run(operator, Input::Outcome { id, outcome }, &cause);
+        let result =
+            outcome.and_then(|outcome| self.run(operator, Input::Outcome { id, outcome }, &cause));
         if self.settle(result, &what) {
             effects::answer(&mut self.state, attempt);
         }
         self.counts.outcomes += 1;
-    }
-
-    fn fire_one(&mut self, timer: timers::Due) {
-        timers::cancel(&mut self.state, timer.operator, &timer.key);
-        self.first_due = None;
-        self.meta.sequence += 1;
-        let cause = format!(
-            "timer:{}/{}/{}/{}",
-            self.stage.name, self.partition, timer.key.name, self.meta.sequence
-        );
-        let what = format!("timer `{}`", timer.key.name);
-        let operator = usize::from(timer.operator);
-        let key = timer.key.clone();
-        let result = self.run(operator, Input::Timer { key, payload: timer.payload }, &cause);
-        if self.settle(result, &what) {
-            timers::cancel(&mut self.state, timer.operator, &timer.key);
-        }
-        self.counts.timers += 1;
     }
 }
 

@@ -208,7 +208,9 @@ impl Settings {
             if self.guards.cooperative { "cooperative-sticky" } else { "range,roundrobin" };
         config
             .set("session.timeout.ms", session.to_string())
-            .set("heartbeat.interval.ms", (session / 3).max(1).to_string())
+            // What the group decides a member hears with its next heartbeat, so this is silence
+            // for the partitions of a member that died.
+            .set("heartbeat.interval.ms", (session / 6).max(1).to_string())
             .set("partition.assignment.strategy", strategy);
         if self.guards.static_membership {
             config.set("group.instance.id", &spec.instance);
