@@ -15,6 +15,8 @@ mod publish;
 mod repair;
 mod run;
 mod topics;
+#[cfg(feature = "kafka")]
+mod verify;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -42,6 +44,9 @@ enum Command {
     Topics(topics::Args),
     /// Compare what the database holds with what was published
     Audit(audit::Args),
+    /// Kill, pause and cut off processes on your Kafka and PostgreSQL, and compare what came of it
+    #[cfg(feature = "kafka")]
+    Verify(verify::Args),
     /// Make a new settlement key, and print its public half
     Keygen(keygen::Args),
     /// Cut off the unreadable end of a data folder's journal, keeping a copy
@@ -82,6 +87,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Publish(args) => publish::publish(&args),
         Command::Topics(args) => topics::topics(&args),
         Command::Audit(args) => audit::audit(&args),
+        #[cfg(feature = "kafka")]
+        Command::Verify(args) => verify::verify(&args),
         Command::Keygen(args) => keygen::keygen(&args),
         Command::Repair(args) => repair::repair(&args),
         Command::Devnet(args) => devnet::devnet(args),
@@ -103,6 +110,9 @@ pub(crate) fn main() -> ExitCode {
 fn default_level(command: &Command) -> &'static str {
     match command {
         Command::Demo(_) => "error",
+        // A broker that is restarted on purpose is no news.
+        #[cfg(feature = "kafka")]
+        Command::Verify(_) => "error",
         _ => "warn,semel=info,semel_connectors=info",
     }
 }
