@@ -7,6 +7,8 @@
 
 pub mod admin;
 pub mod audit;
+#[cfg(feature = "kafka")]
+pub mod bench;
 pub mod engine;
 pub mod folder;
 pub mod host;

@@ -5,6 +5,8 @@
 //! command line or the spec is wrong.
 
 mod audit;
+#[cfg(feature = "kafka")]
+mod bench;
 mod boot;
 mod check;
 mod demo;
@@ -47,6 +49,9 @@ enum Command {
     /// Kill, pause and cut off processes on your Kafka and PostgreSQL, and compare what came of it
     #[cfg(feature = "kafka")]
     Verify(verify::Args),
+    /// Measure this machine: each figure beside a baseline of the same run
+    #[cfg(feature = "kafka")]
+    Bench(bench::Args),
     /// Make a new settlement key, and print its public half
     Keygen(keygen::Args),
     /// Cut off the unreadable end of a data folder's journal, keeping a copy
@@ -89,6 +94,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Audit(args) => audit::audit(&args),
         #[cfg(feature = "kafka")]
         Command::Verify(args) => verify::verify(&args),
+        #[cfg(feature = "kafka")]
+        Command::Bench(args) => bench::bench(args),
         Command::Keygen(args) => keygen::keygen(&args),
         Command::Repair(args) => repair::repair(&args),
         Command::Devnet(args) => devnet::devnet(args),

@@ -129,6 +129,9 @@ impl Default for Guards {
 /// How long a transaction of [`Log::append`] may take.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Half of what [`Log::fence`] may take: a lane waits for it.
+const FENCE_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// What everything made by one [`KafkaLog`] shares.
 struct Shared {
     brokers: String,
@@ -178,6 +181,15 @@ impl KafkaLog {
         producer.init().map_err(|e| LogError::Unavailable(e.text))?;
         Ok(producer)
     }
+}
+
+/// Waits at most `wait` until nothing of a producer is unsent; true if so (Kafka trap 40). For the
+/// benchmarks' baseline.
+pub(crate) fn flush<C: rdkafka::producer::ProducerContext>(
+    producer: &rdkafka::producer::BaseProducer<C>,
+    wait: Duration,
+) -> bool {
+    ffi::flush(rdkafka::producer::Producer::client(producer), wait)
 }
 
 /// A text that no other call, in any process, returns.
@@ -242,6 +254,13 @@ impl Log for KafkaLog {
         })?;
         *slot = Some(producer);
         Ok(places)
+    }
+
+    fn fence(&self, instance: &str) -> Result<(), LogError> {
+        let deadlines = Deadlines::new(FENCE_TIMEOUT)?;
+        let (shared, id) = (Arc::clone(&self.shared), instance.to_owned());
+        let mut heir = TxnProducer::new(shared, id, deadlines, Reports::Errors);
+        heir.init().map_err(|e| LogError::Unavailable(e.text))
     }
 }
 
