@@ -16,3 +16,5 @@ pub mod log;
 pub mod spec;
 pub mod state;
 pub mod testing;
+#[cfg(feature = "kafka")]
+pub mod verify;

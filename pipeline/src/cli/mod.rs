@@ -17,6 +17,8 @@ mod publish;
 mod repair;
 mod run;
 mod topics;
+#[cfg(feature = "kafka")]
+mod verify;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -44,6 +46,9 @@ enum Command {
     Topics(topics::Args),
     /// Compare what the database holds with what was published
     Audit(audit::Args),
+    /// Kill, pause and cut off processes on your Kafka and PostgreSQL, and compare what came of it
+    #[cfg(feature = "kafka")]
+    Verify(verify::Args),
     /// Measure this machine: each figure beside a baseline of the same run
     #[cfg(feature = "kafka")]
     Bench(bench::Args),
@@ -88,6 +93,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Topics(args) => topics::topics(&args),
         Command::Audit(args) => audit::audit(&args),
         #[cfg(feature = "kafka")]
+        Command::Verify(args) => verify::verify(&args),
+        #[cfg(feature = "kafka")]
         Command::Bench(args) => bench::bench(args),
         Command::Keygen(args) => keygen::keygen(&args),
         Command::Repair(args) => repair::repair(&args),
@@ -110,6 +117,9 @@ pub(crate) fn main() -> ExitCode {
 fn default_level(command: &Command) -> &'static str {
     match command {
         Command::Demo(_) => "error",
+        // A broker that is restarted on purpose is no news.
+        #[cfg(feature = "kafka")]
+        Command::Verify(_) => "error",
         _ => "warn,semel=info,semel_connectors=info",
     }
 }
