@@ -12,6 +12,7 @@ mod check;
 mod demo;
 mod devnet;
 mod keygen;
+mod merkle;
 mod output;
 mod publish;
 mod repair;
@@ -52,6 +53,8 @@ enum Command {
     /// Measure this machine: each figure beside a baseline of the same run
     #[cfg(feature = "kafka")]
     Bench(bench::Args),
+    /// Merkle trees of files: roots, proofs, and why a proof fails
+    Merkle(merkle::Args),
     /// Make a new settlement key, and print its public half
     Keygen(keygen::Args),
     /// Cut off the unreadable end of a data folder's journal, keeping a copy
@@ -96,6 +99,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Verify(args) => verify::verify(&args),
         #[cfg(feature = "kafka")]
         Command::Bench(args) => bench::bench(args),
+        Command::Merkle(args) => merkle::merkle(&args),
         Command::Keygen(args) => keygen::keygen(&args),
         Command::Repair(args) => repair::repair(&args),
         Command::Devnet(args) => devnet::devnet(args),
