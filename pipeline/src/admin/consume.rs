@@ -198,10 +198,10 @@ impl Filter {
     #[must_use]
     pub fn passes(&self, record: &Record) -> bool {
         let key = |wanted: &str| record.key.as_deref().unwrap_or_default() == wanted.as_bytes();
-        if !self.key.as_deref().is_none_or(key)
-            || !self.kind.as_deref().is_none_or(|wanted| kind(record) == Some(wanted))
-            || !self.id.as_deref().is_none_or(|id| record.id() == id || record.origin() == id)
-        {
+        let passes = self.key.as_deref().is_none_or(key)
+            && self.kind.as_deref().is_none_or(|wanted| kind(record) == Some(wanted))
+            && self.id.as_deref().is_none_or(|id| record.id() == id || record.origin() == id);
+        if !passes {
             return false;
         }
         if self.fields.is_empty() {

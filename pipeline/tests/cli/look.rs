@@ -127,7 +127,7 @@ fn what_is_piped_in_is_seen_beside_the_process_and_in_the_folder_it_leaves() {
     let after: Vec<_> = looks.iter().map(|args| lines(&semel(at, args))).collect();
     assert_eq!(beside, after);
 
-    assert_eq!(after[0], [&input[0], &input[2]]);
+    assert_eq!(after[0], [input[0].clone(), input[2].clone()]);
     assert_eq!(after[1].len(), 1, "{:?}", after[1]);
     let shown: serde_json::Value = serde_json::from_str(&after[1][0]).unwrap();
     assert_eq!((&shown["key"], &shown["type"]), (&"beta".into(), &"claim".into()));
