@@ -76,6 +76,7 @@ pub(super) struct Args {
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Which {
     Events,
+    Claims,
 }
 
 /// Verifies.
@@ -117,6 +118,7 @@ fn options(args: &Args) -> Result<Options, Failure> {
     Ok(Options {
         kind: match args.pipeline {
             Which::Events => Kind::Events,
+            Which::Claims => Kind::Claims,
         },
         log,
         database,

@@ -12,6 +12,7 @@
 
 mod chance;
 mod checks;
+mod claims;
 pub mod compare;
 mod events;
 pub mod faults;
@@ -50,6 +51,8 @@ pub enum VerifyError {
 pub enum Kind {
     /// Events through dedupe and nonce order: no chain is needed.
     Events,
+    /// Claims down to the settled root, on a devnet of our own.
+    Claims,
 }
 
 /// What is verified, and how hard.
@@ -137,5 +140,6 @@ pub fn verify(
 ) -> Result<Report, VerifyError> {
     match options.kind {
         Kind::Events => run::run(options, events::EventsPipeline, runtime, stop, say),
+        Kind::Claims => run::run(options, claims::ClaimsPipeline::default(), runtime, stop, say),
     }
 }

@@ -314,8 +314,12 @@ impl<P: Pipeline> Session<'_, P> {
                 }
                 Ok((0, _, 0)) => return Ok(()),
                 Ok(seen) if moved.1 != Some(seen) => moved = (Instant::now(), Some(seen)),
-                Ok((missing, _, behind)) if moved.0.elapsed() > CALM && behind == 0 => {
-                    notes.push(format!("nothing moves any more, and {missing} are missing"));
+                Ok((missing, _, behind))
+                    if moved.0.elapsed() > if behind == 0 { CALM } else { CALM * 3 } =>
+                {
+                    notes.push(format!(
+                        "nothing moves any more, {missing} are missing and {behind} wait to be read"
+                    ));
                     return Ok(());
                 }
                 Ok(_) => {}
