@@ -76,6 +76,8 @@ pub struct Options {
     pub time: Option<Duration>,
     /// How long to wait for the end after the last record.
     pub patience: Duration,
+    /// Within that: how long nothing may move until nothing more is waited for.
+    pub calm: Duration,
     /// The shell command that restarts a broker.
     pub restart_broker: Option<String>,
     /// The shell command that restarts the database.
