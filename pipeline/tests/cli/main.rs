@@ -95,7 +95,7 @@ fn help_and_version_say_something() {
     let folder = tempfile::tempdir().unwrap();
     for name in [
         "demo", "run", "check", "publish", "topics", "consume", "produce", "lag", "audit",
-        "keygen", "devnet", "version",
+        "keygen", "devnet", "verify", "version",
     ] {
         let ended = run(folder.path(), 10, &[name, "--help"], &[]);
         assert_eq!(ended.code, Some(0), "{name}");
