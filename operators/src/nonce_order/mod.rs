@@ -11,6 +11,7 @@
 use semel_schemas::{
     codec,
     fault::{Fault, FaultCode},
+    sabotage::{Sabotage, sabotaged},
     time::WallTime,
     verdict::{self, Verdict, VerdictStatus},
 };
@@ -188,6 +189,13 @@ impl NonceOrder {
             },
             ..Track::default()
         });
+        if nonce < track.next && sabotaged(Sabotage::NonceStaleTaken) {
+            ctx.forward(record);
+            return Ok(());
+        }
+        if nonce > track.next && sabotaged(Sabotage::NonceGapPassedOver) {
+            track.next = nonce;
+        }
         let place = match track.waiting.binary_search(&nonce) {
             Err(place) if nonce >= track.next => place,
             _ => return Err(stale(nonce, track.next)),

@@ -9,11 +9,12 @@
 //! is never run before it is restored, nor after its partition is gone; what waits in memory is
 //! bounded: beyond it partitions pause, and polls go on (Kafka trap 23).
 //!
-//! `mod` the cycle · `tasks` how tasks come and go · `commit` the end of a transaction ·
-//! `pressure` pauses.
+//! `mod` the cycle · `tasks` how tasks come and go · `takeover` from whom they come · `commit` the
+//! end of a transaction · `pressure` pauses.
 
 mod commit;
 mod pressure;
+mod takeover;
 mod tasks;
 
 use std::{
@@ -23,11 +24,13 @@ use std::{
 };
 
 use semel_schemas::{
+    sabotage::{Sabotage, sabotaged},
     time::WallTime,
     topic::{NextOffset, Partition, TopicId},
 };
 
 pub(super) use self::commit::produce;
+use self::takeover::Arrival;
 use super::{
     counts::Board,
     effects::{EffectPort, Job},
@@ -131,6 +134,8 @@ struct Active {
     /// While the quarantine is full: where the search for commands goes on, and when.
     search: Option<(Box<dyn Reader>, WallTime)>,
     paused: bool,
+    /// It is being handed over: its next commit says so.
+    leaving: bool,
 }
 
 enum Slot {
@@ -156,6 +161,12 @@ pub struct Lane {
     probing: bool,
     probed: bool,
     fenced_at: VecDeque<WallTime>,
+    /// When partitions came or went last.
+    rebalanced_at: Option<WallTime>,
+    /// How our partitions came to us.
+    arrivals: BTreeMap<Partition, Arrival>,
+    /// Whom we fenced, and when.
+    fenced: BTreeMap<String, WallTime>,
     init_at: Option<WallTime>,
     more_timers: bool,
     /// Looks at the end of changelogs; kept, since a new one is a new connection.
@@ -201,6 +212,9 @@ impl Lane {
             probing: false,
             probed: false,
             fenced_at: VecDeque::new(),
+            rebalanced_at: None,
+            arrivals: BTreeMap::new(),
+            fenced: BTreeMap::new(),
             init_at: Some(WallTime(0)),
             more_timers: false,
             mark_reader: None,
@@ -235,6 +249,9 @@ impl Lane {
         self.take_outcomes();
         busy |= self.work(now);
         self.fire(now);
+        if sabotaged(Sabotage::ActBeforeCommit) {
+            self.hand_out()?;
+        }
         let dry = self.ready.is_empty() && !busy;
         if self.is_due(now, dry) {
             busy = true;
@@ -255,6 +272,7 @@ impl Lane {
     /// [`LaneError`]; what is not committed will be done by the next owner.
     pub fn drain(mut self, now: WallTime) -> Result<(), LaneError> {
         self.ready.clear();
+        self.say_farewell(&self.slots.keys().copied().collect::<Vec<_>>(), now);
         let committed = if self.open_since.is_some() { self.commit(now) } else { Ok(()) };
         self.slots.clear();
         self.report();
@@ -299,7 +317,8 @@ impl Lane {
     fn take_outcomes(&mut self) {
         for done in self.parts.effects.outcomes() {
             let (partition, life) = done.task;
-            if self.lives.get(&partition) == Some(&life) {
+            let stale = sabotaged(Sabotage::StaleAttemptCounts);
+            if self.lives.get(&partition) == Some(&life) || stale {
                 let input = TaskInput::Outcome { attempt: done.attempt, outcome: done.outcome };
                 self.ready.push_back((partition, input));
             }

@@ -18,6 +18,7 @@ use semel_schemas::{
     header,
     progress::PROGRESS,
     record::{OutRecord, Record},
+    sabotage::{Sabotage, sabotaged},
     time::WallTime,
     topic::{NextOffset, Partition, TopicId},
 };
@@ -26,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     counts::Counts,
     dead_letter, effects,
-    overlay::{Overlay, Writes},
+    overlay::{Overlay, Writes, full_key},
     quarantine, timers,
     topology::Stage,
 };
@@ -53,6 +54,20 @@ pub struct Meta {
     pub passed_on: EventTime,
     /// Records that wait behind quarantined keys.
     pub waiting: u32,
+    /// The transactional id of the lane that committed this, unless it handed the task over.
+    #[serde(default)]
+    pub bearer: Option<String>,
+}
+
+/// What a record of a changelog says of the lane that wrote it, if it says anything:
+/// `Some(None)` for a lane that hands the task over.
+#[must_use]
+pub fn bearer_in(record: &Record) -> Option<Option<String>> {
+    if record.key.as_deref()? != full_key(META, b"") {
+        return None;
+    }
+    let meta: Meta = semel_schemas::codec::decode(META, record.value.as_deref()?).ok()?;
+    Some(meta.bearer)
 }
 
 /// What a task is given.
@@ -133,6 +148,7 @@ impl Task {
             event_time: EventTime::default(),
             passed_on: EventTime::default(),
             waiting: 0,
+            bearer: None,
         };
         let meta = state
             .get(META, b"")
@@ -177,6 +193,12 @@ impl Task {
     #[must_use]
     pub fn next(&self) -> NextOffset {
         self.meta.next
+    }
+
+    /// The transactional id of the lane that committed last, if it did not hand the task over.
+    #[must_use]
+    pub fn bearer(&self) -> Option<&str> {
+        self.committed.bearer.as_deref()
     }
 
     /// Event time as committed.
@@ -233,7 +255,7 @@ impl Task {
                      not",
                 );
                 self.counts.records_in += 1;
-                self.meta.next = record.next();
+                self.meta.next = after(&record);
                 self.refuse(record, fault);
             }
             TaskInput::Command(record) => {
@@ -289,8 +311,13 @@ impl Task {
         [
             (Clock::Complete, event_time.complete.map(|s| s.0)),
             (Clock::Finalized, event_time.finalized.map(|s| s.0)),
-            (Clock::Wall, self.caught_up.then_some(now.0.max(self.meta.now.0))),
+            (Clock::Wall, self.wall_runs().then_some(now.0.max(self.meta.now.0))),
         ]
+    }
+
+    /// Whether wall-clock timers fire.
+    fn wall_runs(&self) -> bool {
+        self.caught_up || sabotaged(Sabotage::TimersBeforeCaughtUp)
     }
 
     fn first_due(&mut self) -> [Option<u64>; 3] {
@@ -309,7 +336,7 @@ impl Task {
         if due(0) || due(1) {
             return Some(WallTime(0));
         }
-        first[2].filter(|_| self.caught_up).map(WallTime)
+        first[2].filter(|_| self.wall_runs()).map(WallTime)
     }
 
     /// Effects that may be handed out now, so that at most `limit` are under way.
@@ -330,12 +357,17 @@ impl Task {
         }
     }
 
-    /// What a commit takes. The task stays touched until [`Task::promote`].
-    pub fn cut(&mut self) -> Cut {
-        let meta = semel_schemas::codec::encode(&self.meta);
-        self.state.write(META, b"", Some(meta));
+    /// What a commit by `bearer` takes; `None`: by a lane that hands the task over. The task stays
+    /// touched until [`Task::promote`].
+    pub fn cut(&mut self, bearer: Option<&str>) -> Cut {
+        self.meta.bearer = bearer.map(str::to_owned);
+        let mut meta = self.meta.clone();
+        if sabotaged(Sabotage::OffsetOneTooSmall) {
+            meta.next = NextOffset(meta.next.0.saturating_sub(1));
+        }
+        self.state.write(META, b"", Some(semel_schemas::codec::encode(&meta)));
         self.state.keep_step();
-        Cut { outputs: std::mem::take(&mut self.outbox), next: self.meta.next }
+        Cut { outputs: std::mem::take(&mut self.outbox), next: meta.next }
     }
 
     /// The changes of state that go with [`Task::cut`], by full key.
@@ -408,7 +440,9 @@ impl Task {
 
     /// Undoes the present step (not what earlier ones left), but not the clock.
     pub(super) fn undo(&mut self) {
-        self.state.forget_step();
+        if !sabotaged(Sabotage::RefusedLeavesState) {
+            self.state.forget_step();
+        }
         self.first_due = None;
         self.step_out.clear();
         let (now, next) = (self.meta.now, self.meta.next);
@@ -418,7 +452,7 @@ impl Task {
 
     fn record(&mut self, record: Record) {
         self.counts.records_in += 1;
-        self.meta.next = record.next();
+        self.meta.next = after(&record);
         if let Err(fault) = self.try_record(&record) {
             self.undo();
             self.counts.records_in += 1;
@@ -464,7 +498,7 @@ impl Task {
     fn forwarded(&mut self, record: &Record) -> bool {
         let key = record.key.as_deref().unwrap_or_default();
         let right = semel_schemas::partition::partition_for_key(key, self.stage.input.partitions);
-        if right == self.partition {
+        if right == self.partition || sabotaged(Sabotage::MisplacedTaken) {
             return false;
         }
         let mut headers = record.headers.clone();
@@ -483,13 +517,15 @@ impl Task {
 
     pub(super) fn refuse(&mut self, record: Record, fault: Fault) {
         self.counts.dead_letters += 1;
-        self.step_out.push(dead_letter::letter(
-            &self.stage.name,
-            &self.stage.dead_letter,
-            &record,
-            &fault,
-            self.stage.limits.record_bytes_max,
-        ));
+        if !sabotaged(Sabotage::DeadLetterLost) {
+            self.step_out.push(dead_letter::letter(
+                &self.stage.name,
+                &self.stage.dead_letter,
+                &record,
+                &fault,
+                self.stage.limits.record_bytes_max,
+            ));
+        }
         quarantine::refused(self, record, &fault);
     }
 
@@ -539,4 +575,10 @@ impl Task {
         }
         self.counts.timers += 1;
     }
+}
+
+/// Where reading goes on after a record (Kafka trap 1).
+fn after(record: &Record) -> NextOffset {
+    let next = record.next();
+    if sabotaged(Sabotage::OffsetOneTooLarge) { NextOffset(next.0 + 1) } else { next }
 }

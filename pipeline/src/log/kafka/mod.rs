@@ -127,6 +127,9 @@ impl Default for Guards {
 /// How long a transaction of [`Log::append`] may take.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Half of what [`Log::fence`] may take: a lane waits for it.
+const FENCE_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// What everything made by one [`KafkaLog`] shares.
 struct Shared {
     brokers: String,
@@ -249,6 +252,13 @@ impl Log for KafkaLog {
         })?;
         *slot = Some(producer);
         Ok(places)
+    }
+
+    fn fence(&self, instance: &str) -> Result<(), LogError> {
+        let deadlines = Deadlines::new(FENCE_TIMEOUT)?;
+        let (shared, id) = (Arc::clone(&self.shared), instance.to_owned());
+        let mut heir = TxnProducer::new(shared, id, deadlines, Reports::Errors);
+        heir.init().map_err(|e| LogError::Unavailable(e.text))
     }
 }
 
