@@ -5,6 +5,8 @@
 //! command line or the spec is wrong.
 
 mod audit;
+#[cfg(feature = "kafka")]
+mod bench;
 mod boot;
 mod check;
 mod demo;
@@ -15,6 +17,8 @@ mod publish;
 mod repair;
 mod run;
 mod topics;
+#[cfg(feature = "kafka")]
+mod verify;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -42,6 +46,12 @@ enum Command {
     Topics(topics::Args),
     /// Compare what the database holds with what was published
     Audit(audit::Args),
+    /// Kill, pause and cut off processes on your Kafka and PostgreSQL, and compare what came of it
+    #[cfg(feature = "kafka")]
+    Verify(verify::Args),
+    /// Measure this machine: each figure beside a baseline of the same run
+    #[cfg(feature = "kafka")]
+    Bench(bench::Args),
     /// Make a new settlement key, and print its public half
     Keygen(keygen::Args),
     /// Cut off the unreadable end of a data folder's journal, keeping a copy
@@ -82,6 +92,10 @@ pub(crate) fn main() -> ExitCode {
         Command::Publish(args) => publish::publish(&args),
         Command::Topics(args) => topics::topics(&args),
         Command::Audit(args) => audit::audit(&args),
+        #[cfg(feature = "kafka")]
+        Command::Verify(args) => verify::verify(&args),
+        #[cfg(feature = "kafka")]
+        Command::Bench(args) => bench::bench(args),
         Command::Keygen(args) => keygen::keygen(&args),
         Command::Repair(args) => repair::repair(&args),
         Command::Devnet(args) => devnet::devnet(args),
@@ -103,6 +117,9 @@ pub(crate) fn main() -> ExitCode {
 fn default_level(command: &Command) -> &'static str {
     match command {
         Command::Demo(_) => "error",
+        // A broker that is restarted on purpose is no news.
+        #[cfg(feature = "kafka")]
+        Command::Verify(_) => "error",
         _ => "warn,semel=info,semel_connectors=info",
     }
 }

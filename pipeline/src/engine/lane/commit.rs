@@ -7,6 +7,7 @@
 use semel_schemas::{
     header::Headers,
     record::OutRecord,
+    sabotage::{Sabotage, sabotaged},
     time::WallTime,
     topic::{NextOffset, Partition},
 };
@@ -38,13 +39,19 @@ impl Lane {
                 Some(offsets) => Ok(Vec::clone(offsets)),
             };
             let result = result.and_then(|ready| {
-                let committed = self.member.commit(&ready);
+                let sent =
+                    if sabotaged(Sabotage::CommitWithoutOffsets) { &[] } else { ready.as_slice() };
+                let committed = self.member.commit(sent);
                 offsets = Some(ready);
                 committed
             });
             let Err(error) = result else { return self.promote(now) };
             tries += 1;
             let fault = match error.fault {
+                TxnFault::Unknown if sabotaged(Sabotage::UnknownIsCommitted) => {
+                    return self.promote(now);
+                }
+                TxnFault::Unknown if sabotaged(Sabotage::UnknownIsAbort) => TxnFault::Abort,
                 // Records may be half produced: only an abort makes that whole again.
                 TxnFault::Retry if offsets.is_none() => TxnFault::Abort,
                 fault => fault,
@@ -59,6 +66,7 @@ impl Lane {
 
     fn produce_all(&mut self) -> Result<Vec<(Partition, NextOffset)>, TxnError> {
         let mut offsets = Vec::new();
+        let mut late = Vec::new();
         let changelog = self.parts.stage.changelog.name.clone();
         for (partition, slot) in &mut self.slots {
             let Slot::Active(active) = slot else { continue };
@@ -68,10 +76,20 @@ impl Lane {
             let bearer = (!active.leaving).then_some(self.parts.member.instance.as_str());
             let cut = active.task.cut(bearer);
             offsets.push((*partition, cut.next));
-            for record in cut.outputs {
-                produce(&mut *self.member, record)?;
+            if sabotaged(Sabotage::CommitBeforeOutputs) {
+                late = cut.outputs;
+            } else {
+                for record in cut.outputs {
+                    produce(&mut *self.member, record)?;
+                }
+            }
+            if sabotaged(Sabotage::OutputsBeforeCommit) {
+                self.member.commit(&[(*partition, active.task.committed_next())])?;
             }
             for (key, value) in active.task.changelog() {
+                if value.is_none() && sabotaged(Sabotage::SkipTombstones) {
+                    continue;
+                }
                 let record = OutRecord {
                     topic: changelog.clone(),
                     partition: Some(*partition),
@@ -80,6 +98,12 @@ impl Lane {
                     headers: Headers::new(),
                 };
                 produce(&mut *self.member, record)?;
+            }
+            if sabotaged(Sabotage::CommitBeforeOutputs) {
+                self.member.commit(&offsets)?;
+                for record in std::mem::take(&mut late) {
+                    produce(&mut *self.member, record)?;
+                }
             }
         }
         Ok(offsets)
@@ -221,12 +245,15 @@ impl Lane {
         }
         for slot in self.slots.values_mut() {
             if let Slot::Active(active) = slot {
+                if sabotaged(Sabotage::PromoteOnAbort) {
+                    active.task.promote(&active.checkpoint)?;
+                }
                 active.task.roll_back();
                 active.effects_waiting = true;
                 active.task.begin(now);
             }
         }
-        for (partition, input) in self.taken.drain(..).rev() {
+        for (partition, input) in given_back(&mut self.taken).into_iter().rev() {
             self.ready.push_front((partition, input.acquitted()));
         }
         self.fired = (0, None);
@@ -248,12 +275,29 @@ impl Lane {
         self.open_since = None;
         self.probing = false;
         self.probed = false;
-        self.init_at = Some(now);
+        if !sabotaged(Sabotage::StaleProducerEpoch) {
+            self.init_at = Some(now);
+        }
         let partitions: Vec<_> = self.slots.keys().copied().collect();
         if let Err(error) = self.member.pause(&partitions) {
             tracing::warn!(%error, "pausing failed");
         }
     }
+}
+
+/// The inputs of an aborted transaction, in the order in which they were taken.
+fn given_back(taken: &mut Vec<(Partition, TaskInput)>) -> Vec<(Partition, TaskInput)> {
+    let mut taken = std::mem::take(taken);
+    if sabotaged(Sabotage::AbortReordersInputs) {
+        taken.reverse();
+    }
+    if sabotaged(Sabotage::DropOutcomeOnAbort) {
+        taken.retain(|(_, input)| !matches!(input, TaskInput::Outcome { .. }));
+    }
+    if sabotaged(Sabotage::DropRecordsOnAbort) {
+        taken.retain(|(_, input)| !matches!(input, TaskInput::Record(_)));
+    }
+    taken
 }
 
 /// Notes where the changelog ends after our commit, see [`Active::mark`]. A log that cannot say so

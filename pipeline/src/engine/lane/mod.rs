@@ -25,6 +25,7 @@ use std::{
 
 use semel_operators::operator::TimerKey;
 use semel_schemas::{
+    sabotage::{Sabotage, sabotaged},
     time::WallTime,
     topic::{NextOffset, Partition, TopicId},
 };
@@ -261,6 +262,9 @@ impl Lane {
             busy |= self.work(now);
             self.fire(now);
         }
+        if sabotaged(Sabotage::ActBeforeCommit) {
+            self.hand_out()?;
+        }
         let dry = self.ready.is_empty() && !busy;
         if self.is_due(now, dry) {
             busy = true;
@@ -326,7 +330,8 @@ impl Lane {
     fn take_outcomes(&mut self) {
         for done in self.parts.effects.outcomes() {
             let (partition, life) = done.task;
-            if self.lives.get(&partition) == Some(&life) {
+            let stale = sabotaged(Sabotage::StaleAttemptCounts);
+            if self.lives.get(&partition) == Some(&life) || stale {
                 let input = TaskInput::Outcome { attempt: done.attempt, outcome: done.outcome };
                 self.ready.push_back((partition, input));
             }

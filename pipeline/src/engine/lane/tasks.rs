@@ -5,6 +5,7 @@
 //! what belongs to a partition that is gone is forgotten whole.
 
 use semel_schemas::{
+    sabotage::{Sabotage, sabotaged},
     time::WallTime,
     topic::{NextOffset, Partition},
 };
@@ -193,6 +194,8 @@ impl Lane {
         task.check()?;
         if let Some(committed) = committed
             && committed != task.next()
+            && !sabotaged(Sabotage::RestoreToStableOffset)
+            && !sabotaged(Sabotage::RestoreUncommitted)
         {
             return Err(LaneError::Fatal(format!(
                 "stage `{}`, partition {partition}: the group stands at offset {committed}, the \
@@ -211,6 +214,10 @@ impl Lane {
         self.lives.insert(partition, self.life);
         let from = task.next();
         self.member.start(partition, from)?;
+        if sabotaged(Sabotage::EffectsForgottenOnRestart) {
+            let forgotten = task.effects_ready(usize::MAX).into_iter();
+            task.under_way.extend(forgotten.map(|(a, pending)| (a, pending.request.ordering_key)));
+        }
         task.begin(now);
         if task.touched() {
             self.open_since.get_or_insert(now);

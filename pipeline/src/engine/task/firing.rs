@@ -4,7 +4,10 @@
 //! task is caught up; event time is passed on only when no timer is due.
 
 use semel_operators::operator::{Clock, Input, TimerKey};
-use semel_schemas::time::WallTime;
+use semel_schemas::{
+    sabotage::{Sabotage, sabotaged},
+    time::WallTime,
+};
 
 use super::{super::timers, Task};
 
@@ -70,8 +73,13 @@ impl Task {
         [
             (Clock::Complete, event_time.complete.map(|s| s.0)),
             (Clock::Finalized, event_time.finalized.map(|s| s.0)),
-            (Clock::Wall, self.caught_up.then_some(now.0.max(self.meta.now.0))),
+            (Clock::Wall, self.wall_runs().then_some(now.0.max(self.meta.now.0))),
         ]
+    }
+
+    /// Whether wall-clock timers fire.
+    fn wall_runs(&self) -> bool {
+        self.caught_up || sabotaged(Sabotage::TimersBeforeCaughtUp)
     }
 
     fn first_due(&mut self) -> [Option<u64>; 3] {
@@ -90,7 +98,7 @@ impl Task {
         if due(0) || due(1) {
             return Some(WallTime(0));
         }
-        first[2].filter(|_| self.caught_up).map(WallTime)
+        first[2].filter(|_| self.wall_runs()).map(WallTime)
     }
 
     fn fire_one(&mut self, timer: timers::Due) {

@@ -20,6 +20,7 @@ use semel_schemas::{
     header,
     progress::PROGRESS,
     record::{OutRecord, Record},
+    sabotage::{Sabotage, sabotaged},
     time::WallTime,
     topic::{NextOffset, Partition, TopicId},
 };
@@ -294,7 +295,7 @@ impl Task {
             TaskInput::Record(record) => self.record(record),
             TaskInput::Poison(record) => {
                 self.counts.records_in += 1;
-                self.meta.next = record.next();
+                self.meta.next = after(&record);
                 self.refuse(record, poison("record"));
             }
             TaskInput::Command(record) => {
@@ -331,10 +332,13 @@ impl Task {
     /// touched until [`Task::promote`].
     pub fn cut(&mut self, bearer: Option<&str>) -> Cut {
         self.meta.bearer = bearer.map(str::to_owned);
-        let meta = semel_schemas::codec::encode(&self.meta);
-        self.state.write(META, b"", Some(meta));
+        let mut meta = self.meta.clone();
+        if sabotaged(Sabotage::OffsetOneTooSmall) {
+            meta.next = NextOffset(meta.next.0.saturating_sub(1));
+        }
+        self.state.write(META, b"", Some(semel_schemas::codec::encode(&meta)));
         self.state.keep_step();
-        Cut { outputs: std::mem::take(&mut self.outbox), next: self.meta.next }
+        Cut { outputs: std::mem::take(&mut self.outbox), next: meta.next }
     }
 
     /// The changes of state that go with [`Task::cut`], by full key.
@@ -407,7 +411,9 @@ impl Task {
 
     /// Undoes the present step (not what earlier ones left), but not the clock.
     pub(super) fn undo(&mut self) {
-        self.state.forget_step();
+        if !sabotaged(Sabotage::RefusedLeavesState) {
+            self.state.forget_step();
+        }
         self.first_due = None;
         self.step_out.clear();
         let (now, next) = (self.meta.now, self.meta.next);
@@ -417,7 +423,7 @@ impl Task {
 
     fn record(&mut self, record: Record) {
         self.counts.records_in += 1;
-        self.meta.next = record.next();
+        self.meta.next = after(&record);
         if let Err(fault) = self.try_record(&record) {
             self.undo();
             self.counts.records_in += 1;
@@ -463,7 +469,7 @@ impl Task {
     fn forwarded(&mut self, record: &Record) -> bool {
         let key = record.key.as_deref().unwrap_or_default();
         let right = semel_schemas::partition::partition_for_key(key, self.stage.input.partitions);
-        if right == self.partition {
+        if right == self.partition || sabotaged(Sabotage::MisplacedTaken) {
             return false;
         }
         let mut headers = record.headers.clone();
@@ -482,13 +488,15 @@ impl Task {
 
     pub(super) fn refuse(&mut self, record: Record, fault: Fault) {
         self.counts.dead_letters += 1;
-        self.step_out.push(dead_letter::letter(
-            &self.stage.name,
-            &self.stage.dead_letter,
-            &record,
-            &fault,
-            self.stage.limits.record_bytes_max,
-        ));
+        if !sabotaged(Sabotage::DeadLetterLost) {
+            self.step_out.push(dead_letter::letter(
+                &self.stage.name,
+                &self.stage.dead_letter,
+                &record,
+                &fault,
+                self.stage.limits.record_bytes_max,
+            ));
+        }
         quarantine::refused(self, record, &fault);
     }
 
@@ -521,4 +529,10 @@ impl Task {
         }
         self.counts.outcomes += 1;
     }
+}
+
+/// Where reading goes on after a record (Kafka trap 1).
+fn after(record: &Record) -> NextOffset {
+    let next = record.next();
+    if sabotaged(Sabotage::OffsetOneTooLarge) { NextOffset(next.0 + 1) } else { next }
 }

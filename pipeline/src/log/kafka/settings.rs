@@ -82,6 +82,9 @@ const FIXED: &[&str] = &[
     "transactional.id",
 ];
 
+/// How long a record of a feeder may wait for its acknowledgement: as long as brokers may be away.
+const FEED_TIMEOUT_MS: &str = "600000";
+
 /// Settings whose values nobody may read.
 const SECRET: &[&str] = &[
     "sasl.oauthbearer.client.secret",
@@ -215,6 +218,17 @@ impl Settings {
         if self.guards.static_membership {
             config.set("group.instance.id", &spec.instance);
         }
+        config
+    }
+
+    /// A plain producer that waits an outage out (see [`super::Feeder`]).
+    pub(super) fn feeder(&self) -> ClientConfig {
+        let mut config = self.base(&[("linger.ms", "5"), ("queue.buffering.max.kbytes", "65536")]);
+        config
+            .set("enable.idempotence", "true")
+            .set("message.timeout.ms", FEED_TIMEOUT_MS)
+            .set("partitioner", "consistent_random");
+        without_group(&mut config);
         config
     }
 

@@ -394,7 +394,7 @@ fn replication(spec: &TopicSpec, brokers: usize) -> Result<u16, LogError> {
 }
 
 /// The cluster will say the same again.
-fn is_refusal(code: RDKafkaErrorCode) -> bool {
+pub(super) fn is_refusal(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(
         code,
@@ -498,7 +498,7 @@ impl Wake for Unpark {
 
 /// Waits for a future of the admin client, which is driven by a thread of its own. (A runtime's
 /// `block_on` would panic where the caller stands inside another runtime.)
-fn wait_for<F: Future>(future: F) -> F::Output {
+pub(super) fn wait_for<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut context = Context::from_waker(&waker);
