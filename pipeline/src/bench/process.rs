@@ -110,7 +110,7 @@ impl Process {
     ///
     /// # Errors
     /// A sentence if it says nothing, or something else.
-    pub fn told<T: DeserializeOwned>(&mut self) -> Result<T, String> {
+    pub(super) fn told<T: DeserializeOwned>(&mut self) -> Result<T, String> {
         let pid = self.pid();
         let mut line = String::new();
         if let Some(output) = &mut self.output {
@@ -129,23 +129,6 @@ impl Process {
             }
             thread::sleep(Duration::from_millis(10));
         }
-    }
-
-    /// Waits for it to end.
-    ///
-    /// # Errors
-    /// A sentence if it fails, or does not end within `patience`.
-    pub(super) fn wait(&mut self, patience: Duration) -> Result<(), String> {
-        let deadline = Instant::now() + patience;
-        while Instant::now() < deadline {
-            match self.child.try_wait() {
-                Ok(None) => thread::sleep(Duration::from_millis(2)),
-                Ok(Some(status)) if status.success() => return Ok(()),
-                Ok(Some(status)) => return Err(format!("process {}: {status}", self.pid())),
-                Err(e) => return Err(format!("process {} cannot be asked: {e}", self.pid())),
-            }
-        }
-        Err(format!("process {} did not end within {} s", self.pid(), patience.as_secs()))
     }
 }
 
@@ -171,8 +154,6 @@ mod tests {
         assert!(child.usage().unwrap().peak_kb > 0);
         child.stop();
         assert!(usage(&pid).is_err());
-        let mut failing = Process::start(&mut Command::new("false")).unwrap();
-        assert!(failing.wait(Duration::from_secs(30)).is_err());
         assert!(Process::start(&mut Command::new("/no/such/program")).is_err());
     }
 }

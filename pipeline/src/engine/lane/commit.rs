@@ -16,6 +16,7 @@ use super::{
     super::{
         counts::Counts,
         decide::{Decision, Failure, decide},
+        task::TaskInput,
     },
     Active, FENCED_WINDOW_MS, HOLD_MS, Lane, LaneError, MARK_EVERY_MS, Slot, Suspect,
 };
