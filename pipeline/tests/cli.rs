@@ -64,7 +64,7 @@ fn end(mut child: Child, limit: u64) -> Ended {
 /// A folder with a settlement key, and its public half.
 fn place() -> (tempfile::TempDir, String) {
     let folder = tempfile::tempdir().unwrap();
-    let made = run(folder.path(), 60, &["keygen", "key.json"], &[]);
+    let made = run(folder.path(), 240, &["keygen", "key.json"], &[]);
     assert_eq!(made.code, Some(0), "{}", made.err);
     (folder, made.out.trim().to_owned())
 }
@@ -95,11 +95,11 @@ fn help_and_version_say_something() {
         "demo", "run", "check", "publish", "topics", "audit", "repair", "keygen", "devnet",
         "version",
     ] {
-        let ended = run(folder.path(), 60, &[name, "--help"], &[]);
+        let ended = run(folder.path(), 240, &[name, "--help"], &[]);
         assert_eq!(ended.code, Some(0), "{name}");
         assert!(ended.out.contains("Usage: semel"), "{name}: {}", ended.out);
     }
-    assert!(run(folder.path(), 60, &["version"], &[]).out.starts_with("semel "));
+    assert!(run(folder.path(), 240, &["version"], &[]).out.starts_with("semel "));
 }
 
 #[test]
@@ -115,11 +115,11 @@ fn a_wrong_spec_is_told_with_its_line() {
     ] {
         assert!(text.contains(from), "{from}");
         fs::write(folder.path().join("spec.toml"), text.replacen(from, to, 1)).unwrap();
-        says(&run(folder.path(), 60, &["check", "spec.toml"], &set), 2, &what);
+        says(&run(folder.path(), 240, &["check", "spec.toml"], &set), 2, &what);
     }
-    let none = run(folder.path(), 60, &["check", "none.toml"], &set);
+    let none = run(folder.path(), 240, &["check", "none.toml"], &set);
     says(&none, 2, &["none.toml cannot be read"]);
-    says(&run(folder.path(), 60, &["check", SPEC], &[]), 2, &["set the environment variable"]);
+    says(&run(folder.path(), 240, &["check", SPEC], &[]), 2, &["set the environment variable"]);
 }
 
 #[test]
@@ -128,17 +128,17 @@ fn what_cannot_be_reached_is_named() {
     let mut set = variables(&authority, "http://127.0.0.1:1");
     set.push(("SEMEL_BROKERS", "127.0.0.1:1"));
     set.push(("SEMEL_ONE_BROKER", "true"));
-    says(&run(folder.path(), 90, &["run", SPEC], &set), 1, &["127.0.0.1:1"]);
+    says(&run(folder.path(), 240, &["run", SPEC], &set), 1, &["127.0.0.1:1"]);
     let mut set = variables(&authority, "http://127.0.0.1:1");
     set[0].1 = "postgres://nobody@127.0.0.1:1/none";
     says(
-        &run(folder.path(), 90, &["run", SPEC], &set),
+        &run(folder.path(), 240, &["run", SPEC], &set),
         1,
         &["PostgreSQL at 127.0.0.1:1", "check that"],
     );
     let mut set = variables(&authority, "http://127.0.0.1:1");
     set[5].1 = "/proc/none";
-    says(&run(folder.path(), 60, &["run", SPEC], &set), 1, &["/proc/none"]);
+    says(&run(folder.path(), 240, &["run", SPEC], &set), 1, &["/proc/none"]);
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn a_table_of_another_shape_is_refused() {
         rows.close().await.unwrap();
     });
     let set = variables(&authority, "http://127.0.0.1:1");
-    let ended = run(folder.path(), 60, &["run", SPEC], &set);
+    let ended = run(folder.path(), 240, &["run", SPEC], &set);
     says(&ended, 1, &["sink `claims-table`: column claims.channel is BLOB"]);
 }
 
@@ -163,7 +163,7 @@ fn a_key_that_others_may_read_is_refused() {
     let key = folder.path().join("key.json");
     fs::set_permissions(key, fs::Permissions::from_mode(0o644)).unwrap();
     let set = variables(&authority, "http://127.0.0.1:1");
-    says(&run(folder.path(), 60, &["run", SPEC], &set), 2, &["signer `settlement`", "key.json"]);
+    says(&run(folder.path(), 240, &["run", SPEC], &set), 2, &["signer `settlement`", "key.json"]);
 }
 
 #[test]
@@ -173,17 +173,17 @@ fn one_folder_has_one_process_that_answers_and_ends_at_sigterm() {
     let set = variables(&authority, &rpc);
     let child = begin(folder.path(), &["run", SPEC], &set);
     let socket = folder.path().join("data/admin.sock");
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(240);
     while !socket.exists() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(50));
     }
-    let second = run(folder.path(), 60, &["run", SPEC], &set);
-    let beside = run(folder.path(), 60, &["topics", SPEC], &set);
-    let publish = run(folder.path(), 60, &["publish", SPEC, "--all"], &set);
+    let second = run(folder.path(), 240, &["run", SPEC], &set);
+    let beside = run(folder.path(), 240, &["topics", SPEC], &set);
+    let publish = run(folder.path(), 240, &["publish", SPEC, "--all"], &set);
     let pid = child.id().to_string();
     Command::new("kill").args(["-TERM", &pid]).status().unwrap();
-    let ended = end(child, 60);
-    let stopped = run(folder.path(), 60, &["topics", SPEC], &set);
+    let ended = end(child, 240);
+    let stopped = run(folder.path(), 240, &["topics", SPEC], &set);
     devnet.kill().unwrap();
     devnet.wait().unwrap();
     says(&second, 1, &[&pid]);
@@ -207,13 +207,13 @@ fn run_a_while(folder: &Path, set: &[(&str, &str)]) {
     let journal = folder.join("data/db/0.jnl");
     let before = fs::read(&journal).map_or(0, |bytes| used(&bytes));
     let child = begin(folder, &["run", SPEC], set);
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(240);
     while fs::read(&journal).map_or(0, |bytes| used(&bytes)) < before + 20_000 {
         assert!(Instant::now() < deadline, "it commits nothing");
         std::thread::sleep(Duration::from_millis(100));
     }
     Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
-    says(&end(child, 60), 0, &["draining"]);
+    says(&end(child, 240), 0, &["draining"]);
 }
 
 /// Bytes of a journal before the zeros that are reserved behind its content.
@@ -243,11 +243,11 @@ fn a_full_disk_is_one_sentence_and_with_room_it_goes_on() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let ended = end(full, 120);
+    let ended = end(full, 240);
     let told: Vec<&str> = ended.err.lines().filter(|line| line.starts_with("semel: ")).collect();
     assert_eq!(ended.code, Some(1), "{}", ended.err);
     assert!(told.len() == 1 && told[0].contains("make room"), "{}", ended.err);
-    let sound = run(folder.path(), 60, &["repair", "data"], &[]);
+    let sound = run(folder.path(), 240, &["repair", "data"], &[]);
     assert!(sound.out.contains("nothing to repair"), "half written: {} {}", sound.out, sound.err);
     run_a_while(folder.path(), &set);
     chain.kill().unwrap();
@@ -258,18 +258,18 @@ fn a_full_disk_is_one_sentence_and_with_room_it_goes_on() {
 fn repair_cuts_off_a_torn_end_once_and_keeps_the_journal() {
     let (folder, authority) = place();
     let set = variables(&authority, "http://127.0.0.1:1");
-    says(&run(folder.path(), 60, &["repair", "none"], &[]), 2, &["there is no folder none"]);
+    says(&run(folder.path(), 240, &["repair", "none"], &[]), 2, &["there is no folder none"]);
     // Its start writes enough.
     let child = begin(folder.path(), &["run", SPEC], &set);
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(240);
     while !folder.path().join("data/admin.sock").exists() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(50));
     }
-    let in_use = run(folder.path(), 60, &["repair", "data"], &[]);
+    let in_use = run(folder.path(), 240, &["repair", "data"], &[]);
     says(&in_use, 1, &[&child.id().to_string()]);
     Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
-    end(child, 60);
-    let sound = run(folder.path(), 60, &["repair", "data"], &[]);
+    end(child, 240);
+    let sound = run(folder.path(), 240, &["repair", "data"], &[]);
     assert_eq!((sound.code, sound.out.contains("nothing to repair")), (Some(0), true));
 
     let path = folder.path().join("data/db/0.jnl");
@@ -280,11 +280,11 @@ fn repair_cuts_off_a_torn_end_once_and_keeps_the_journal() {
     let text = journal[..last].windows(8).rposition(|w| w == b"process ").unwrap();
     journal[text..text + 8].fill(0);
     fs::write(&path, &journal).unwrap();
-    let done = run(folder.path(), 60, &["repair", "data"], &[]);
+    let done = run(folder.path(), 240, &["repair", "data"], &[]);
     assert_eq!(done.code, Some(0), "{}", done.err);
     assert!(done.out.contains("bytes were cut off"), "{}", done.out);
     let kept = done.out.trim().rsplit(' ').next().unwrap();
     assert_eq!(fs::read(folder.path().join(kept)).unwrap(), journal, "the journal is kept");
-    let again = run(folder.path(), 60, &["repair", "data"], &[]);
+    let again = run(folder.path(), 240, &["repair", "data"], &[]);
     assert!(again.out.contains("nothing to repair"), "{} {}", again.out, again.err);
 }
