@@ -56,7 +56,7 @@ fn until(limit: u64, what: &str, mut holds: impl FnMut() -> bool) {
 fn stop(child: Child) {
     let pid = child.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-    says(&end(child, 30), 0, &["draining"]);
+    says(&end(child, 240), 0, &["draining"]);
 }
 
 fn semel(folder: &Path, args: &[&str]) -> Ended {
@@ -89,7 +89,7 @@ fn pipe(folder: &Path, args: &[&str], lines: &[String]) -> Ended {
         writeln!(input, "{line}").unwrap();
     }
     drop(input);
-    end(child, 40)
+    end(child, 240)
 }
 
 fn lines(ended: &Ended) -> Vec<String> {
@@ -160,7 +160,7 @@ fn a_follower_sees_what_comes_and_a_stopped_folder_takes_records() {
             &["1 records"],
         );
     }
-    assert_eq!(lines(&end(follower, 40)), wanted);
+    assert_eq!(lines(&end(follower, 240)), wanted);
     stop(child);
     let late = claim(3, "alpha");
     says(&semel(at, &["produce", "toy.toml", "in", "--key", "alpha", &late]), 0, &["1 records"]);
