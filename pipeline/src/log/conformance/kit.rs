@@ -123,6 +123,21 @@ pub fn read_all(
     found
 }
 
+/// The committed records of a partition once there are `count`: a commit is answered before its
+/// markers are written.
+#[must_use]
+pub fn read_at_least(
+    h: &dyn Harness,
+    topic: &TopicName,
+    partition: Partition,
+    count: usize,
+) -> Vec<Record> {
+    until(h, "the markers are written", || {
+        let found = read_all(h, Isolation::Committed, topic, partition);
+        (found.len() >= count).then_some(found)
+    })
+}
+
 /// The texts that a reader of committed records finds in partition 0.
 #[must_use]
 pub fn committed_texts(h: &dyn Harness, topic: &TopicName) -> Vec<String> {
