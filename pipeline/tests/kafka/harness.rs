@@ -124,7 +124,13 @@ impl Broker {
             let found = wait_for(admin.describe_configs([&resource], &options));
             let told = found.expect("the settings are told").remove(0).expect("the topic exists");
             let is = |key: &str| told.get(key).and_then(|entry| entry.value.clone());
-            settings.iter().all(|(key, value)| is(key).as_deref() == Some(value)).then_some(())
+            // Numbers come back in another dress: 0.0001 as 1.0E-4.
+            let same = |a: &str, b: &str| match (a.parse::<f64>(), b.parse::<f64>()) {
+                (Ok(a), Ok(b)) => a.total_cmp(&b).is_eq(),
+                _ => a == b,
+            };
+            let set = |(key, value): &(&str, &str)| is(key).is_some_and(|told| same(&told, value));
+            settings.iter().all(set).then_some(())
         });
     }
 }
