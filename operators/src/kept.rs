@@ -46,26 +46,30 @@ pub(crate) fn to_bytes(record: &Envelope) -> Vec<u8> {
 /// If `bytes` are something else: state is only ever written by the same version.
 pub(crate) fn from_bytes(bytes: &[u8]) -> Envelope {
     let mut rest = bytes;
-    let mut part = || -> Option<Vec<u8>> {
-        let (length, after) = rest.split_first_chunk().expect("a part begins with its length");
-        let length = u32::from_be_bytes(*length);
-        rest = after;
-        if length == u32::MAX {
-            return None;
-        }
-        let length = usize::try_from(length).expect("a part fits into memory");
-        let (part, after) = rest.split_at_checked(length).expect("a part has its length");
-        rest = after;
-        Some(part.to_vec())
-    };
-    let mut text = || String::from_utf8(part().unwrap_or_default()).expect("a text is UTF-8");
-    let (id, kind) = (text(), text());
-    let (key, value) = (part().unwrap_or_default(), part());
+    let (id, kind) = (text(&mut rest), text(&mut rest));
+    let (key, value) = (part(&mut rest).unwrap_or_default(), part(&mut rest));
     let mut headers = Headers::new();
     while !rest.is_empty() {
-        headers.push(text(), part().unwrap_or_default());
+        headers.push(text(&mut rest), part(&mut rest).unwrap_or_default());
     }
     Envelope { id, kind, key, value, headers }
+}
+
+fn part(rest: &mut &[u8]) -> Option<Vec<u8>> {
+    let (length, after) = rest.split_first_chunk().expect("a part begins with its length");
+    let length = u32::from_be_bytes(*length);
+    *rest = after;
+    if length == u32::MAX {
+        return None;
+    }
+    let length = usize::try_from(length).expect("a part fits into memory");
+    let (part, after) = rest.split_at_checked(length).expect("a part has its length");
+    *rest = after;
+    Some(part.to_vec())
+}
+
+fn text(rest: &mut &[u8]) -> String {
+    String::from_utf8(part(rest).unwrap_or_default()).expect("a text is UTF-8")
 }
 
 impl From<Envelope> for Kept {

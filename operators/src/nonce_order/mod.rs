@@ -246,7 +246,8 @@ impl NonceOrder {
     fn go_on(&self, ctx: &mut Context<'_>, name: &[u8; 16], mut track: Track, left: usize) {
         let ready = (track.next..).zip(&track.waiting).take_while(|(next, n)| next == *n).count();
         for nonce in track.waiting.drain(..ready.min(left)) {
-            ctx.forward(taken(ctx, name, nonce));
+            let record = taken(ctx, name, nonce);
+            ctx.forward(record);
             ctx.count("nonce_order.released", 1);
             track.next = nonce + 1;
         }
