@@ -11,6 +11,7 @@ pub mod engine;
 pub mod folder;
 pub mod host;
 pub mod log;
+pub mod sim;
 pub mod spec;
 pub mod state;
 pub mod testing;

@@ -14,6 +14,7 @@ mod output;
 mod publish;
 mod repair;
 mod run;
+mod sim;
 mod topics;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -48,6 +49,8 @@ enum Command {
     Repair(repair::Args),
     /// Run a Solana devnet with the Attention Oracle's stand-in program, and serve its JSON-RPC
     Devnet(devnet::Args),
+    /// Run simulated schedules of faults against a pipeline, and check every invariant after each step
+    Sim(sim::Args),
     /// Print the version
     Version,
 }
@@ -85,6 +88,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Keygen(args) => keygen::keygen(&args),
         Command::Repair(args) => repair::repair(&args),
         Command::Devnet(args) => devnet::devnet(args),
+        Command::Sim(args) => sim::sim(&args),
         Command::Version => output::line(&format!("semel {}", env!("CARGO_PKG_VERSION"))),
     };
     match done {
@@ -103,6 +107,8 @@ pub(crate) fn main() -> ExitCode {
 fn default_level(command: &Command) -> &'static str {
     match command {
         Command::Demo(_) => "error",
+        // What goes wrong is meant to.
+        Command::Sim(_) => "off",
         _ => "warn,semel=info,semel_connectors=info",
     }
 }
