@@ -33,7 +33,7 @@ prepare() {
   semel=${SEMEL_BIN:-$(pwd)/target/debug/semel}
   [ -n "${SEMEL_BIN:-}" ] || cargo build --quiet -p semel --bin semel
   command -v kcat >/dev/null || { echo "$name-test: kcat is missing: run deploy/install test"; exit 1; }
-  SEMEL_BROKERS=$(deploy/kafka start "$dir/kafka" | tail -n 1)
+  SEMEL_BROKERS=$(deploy/kafka start "$dir/kafka" ${broker_settings:-} | tail -n 1)
   DATABASE_URL=$(deploy/postgres start "$dir/postgres" | tail -n 1)
 
   # A settlement key, made by the same code that reads it.

@@ -9,6 +9,7 @@
 //! no state behind; one step emits a bounded number of records and goes on by a timer.
 
 pub mod backoff;
+pub mod batch;
 pub mod dedupe;
 pub mod epoch_batch;
 pub mod field;

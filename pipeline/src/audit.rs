@@ -9,14 +9,17 @@ use semel_connectors::{
     sinks::look::Look,
     solana::{devnet::channel_pda, node::SolanaNode},
 };
-use semel_operators::merkle::{profile, tree::Tree};
+use semel_operators::{
+    merkle::{profile, tree::Tree},
+    merkle_root::leaf::ClaimLeaf,
+};
 use semel_schemas::{
     amount::Amount,
     attention,
     claim::Claim,
     effect::Commitment,
     solana::{Address, Signature},
-    time::Slot,
+    time::{Epoch, Slot},
 };
 
 /// One root, seen from all sides.
@@ -86,7 +89,7 @@ pub async fn roots(
             count: number(&count)?,
             rows: u32::try_from(claims.len()).unwrap_or(u32::MAX),
             stored: stored.trim_start_matches("0x").to_owned(),
-            rebuilt: rebuild(&profile, &claims)?,
+            rebuilt: rebuild(&profile, Epoch(epoch), &claims)?,
             // The ring marks an empty slot with epoch 0, which it therefore never holds.
             on_chain: slot
                 .filter(|slot| slot.epoch == epoch && epoch > 0)
@@ -124,10 +127,16 @@ fn wrong(audit: &RootAudit, claims: &[(u32, Claim)]) -> Vec<String> {
     wrong
 }
 
-fn rebuild(profile: &str, claims: &[(u32, Claim)]) -> Result<String, String> {
-    let profile = profile::by_name(profile)?;
-    let leaves = claims.iter().map(|(index, claim)| profile.leaf(claim, *index)).collect();
-    Ok(Tree::build(profile.rules, leaves).map_or_else(String::new, |tree| hex::encode(tree.root())))
+fn rebuild(profile: &str, epoch: Epoch, claims: &[(u32, Claim)]) -> Result<String, String> {
+    if claims.is_empty() {
+        return Ok(String::new());
+    }
+    let leaf = ClaimLeaf::new(profile::by_name(profile)?)?;
+    let leaves: Result<Vec<_>, _> =
+        claims.iter().map(|(index, claim)| leaf.leaf(claim, epoch, *index)).collect();
+    let leaves = leaves.map_err(|why| why.to_string())?;
+    let tree = Tree::build(&leaf.profile().rules(), leaves).map_err(|why| why.to_string())?;
+    tree.root().map(hex::encode).map_err(|why| why.to_string())
 }
 
 /// The included claims of a channel and epoch, in leaf order.

@@ -7,6 +7,8 @@
 
 pub mod admin;
 pub mod audit;
+#[cfg(feature = "kafka")]
+pub mod bench;
 pub mod engine;
 pub mod folder;
 pub mod host;
@@ -15,3 +17,5 @@ pub mod sim;
 pub mod spec;
 pub mod state;
 pub mod testing;
+#[cfg(feature = "kafka")]
+pub mod verify;

@@ -11,6 +11,7 @@
 pub mod alert;
 pub mod amount;
 pub mod attention;
+pub mod batched;
 pub mod catalog;
 pub mod claim;
 pub mod codec;

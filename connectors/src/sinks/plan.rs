@@ -9,6 +9,7 @@ use semel_schemas::{
     fault::{Fault, FaultCode},
     header,
     record::Record,
+    sabotage::{Sabotage, sabotaged},
 };
 use serde_json::Value;
 
@@ -200,8 +201,10 @@ impl Plan {
     ) -> Result<Vec<Op>, Fault> {
         let Some(kind) = record.headers.get_str(header::TYPE) else { return Ok(Vec::new()) };
         let wants = |table: &TablePlan| {
-            let mut types = table.spec.types.iter().chain(table.spec.retract_types());
-            types.any(|name| name == kind)
+            let mut retractions = table.spec.retract_types().iter();
+            let retracts = retractions.any(|name| name == kind);
+            table.spec.types.iter().any(|name| name == kind)
+                || (retracts && !sabotaged(Sabotage::SinkRetractionIgnored))
         };
         let mut tables = self
             .tables

@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use semel_schemas::{
     fault::Fault,
     record::Record,
+    sabotage::{Sabotage, sabotaged},
     topic::{NextOffset, Partition, TopicId, TopicName},
 };
 
@@ -208,7 +209,8 @@ impl SqlSink {
         batch: &SinkBatch,
         planned: Planned,
     ) -> Result<Written, SinkError> {
-        if self.advance(session, batch).await.map_err(DbError::into_sink)? {
+        let ours = self.advance(session, batch).await.map_err(DbError::into_sink)?;
+        if ours || sabotaged(Sabotage::SinkWithoutCompareAndSet) {
             let written = self.rows(session, plan, batch, planned).await;
             return written.map_err(DbError::into_sink);
         }

@@ -19,6 +19,7 @@ mod layout;
 
 use semel_schemas::{
     fault::{Fault, FaultCode},
+    sabotage::{Sabotage, sabotaged},
     time::Slot,
     verdict::{self, Duplicate},
 };
@@ -133,7 +134,7 @@ impl Dedupe {
         let (id, fact) = (digest(&id_texts), digest(&[&fact_text]));
         let claimed = Claimed { id_texts, id, fact_text, fact, slot };
         let mut meta = Meta::read(ctx);
-        if slot < self.horizon(ctx, &meta) {
+        if slot < self.horizon(ctx, &meta) && !sabotaged(Sabotage::TooOldTaken) {
             return Err(Fault::new(
                 FaultCode::TooOld,
                 format!(
@@ -207,11 +208,13 @@ impl Dedupe {
             return Err(if old { of_final(&gone) } else { of_unknown(&gone) });
         };
         if first.fact == fact {
-            if is_final(ctx, first.slot) {
+            if is_final(ctx, first.slot) && !sabotaged(Sabotage::FinalRetractionTaken) {
                 return Err(of_final(&gone));
             }
             ctx.count("dedupe.retracted", 1);
-            ctx.forward(record);
+            if !sabotaged(Sabotage::RetractionNotPassedOn) {
+                ctx.forward(record);
+            }
             self.promote(ctx, &mut meta, &id, &first);
             meta.write(ctx);
             return Ok(());
@@ -244,6 +247,9 @@ impl Dedupe {
     fn promote(&self, ctx: &mut Context<'_>, meta: &mut Meta, id: &[u8; 16], gone: &Entry) {
         Ids::delete(ctx, id, gone.slot);
         Ids::unwatch(ctx, id, gone.slot);
+        if sabotaged(Sabotage::DuplicateNotPromoted) {
+            return;
+        }
         let mut dropped = Dropped::all(ctx, id, self.settings.max_dropped).into_iter();
         let Some((number, next)) = dropped.next() else { return };
         Dropped::delete(ctx, id, number);
@@ -267,7 +273,8 @@ impl Dedupe {
     fn current(&self, ctx: &mut Context<'_>, meta: &mut Meta, id: &[u8; 16]) -> Option<Entry> {
         let entry = Ids::get(ctx, id)?;
         let horizon = self.horizon(ctx, meta);
-        if entry.slot < horizon {
+        let early = sabotaged(Sabotage::WindowForgetsEarly) && is_final(ctx, entry.slot);
+        if entry.slot < horizon || early {
             meta.horizon = horizon;
             self.forget(ctx, id, entry.slot);
             return None;

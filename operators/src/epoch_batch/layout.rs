@@ -152,6 +152,13 @@ pub(super) fn claim_key(claim: &Claim, epoch: Epoch) -> Vec<u8> {
     .concat()
 }
 
+/// Only for [`semel_schemas::sabotage::Sabotage::LeavesInOrderOfArrival`]: by the number of claims
+/// in the batch.
+pub(super) fn arrival_key(claim: &Claim, epoch: Epoch, count: u32) -> Vec<u8> {
+    let prefix = claims_prefix(&claim.channel, epoch);
+    [prefix.as_slice(), &[0; 12], &count.to_be_bytes(), claim.claim_id.as_bytes()].concat()
+}
+
 /// The epoch that the claim under `key` counts in (a late one does not count in its slot's).
 pub(super) fn place_of(key: &[u8], channel: &str) -> Epoch {
     let epoch = key

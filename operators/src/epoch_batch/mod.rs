@@ -21,13 +21,14 @@ use semel_schemas::{
     claim::{self, Claim, ClaimRetracted, ClaimState, ClaimStatus, Settlement, SettlementStatus},
     codec,
     fault::{Fault, FaultCode},
+    sabotage::{Sabotage, sabotaged},
     time::{Epoch, Slot, WallTime},
 };
 use serde::Deserialize;
 
 use self::layout::{
-    BATCHES, CLAIMS, ENDINGS, Ending, IDS, INCLUDED, Meta, OpenBatch, PASSED, batch_key, claim_key,
-    id_key, place_of,
+    BATCHES, CLAIMS, ENDINGS, Ending, IDS, INCLUDED, Meta, OpenBatch, PASSED, arrival_key,
+    batch_key, claim_key, id_key, place_of,
 };
 use crate::{
     field,
@@ -100,7 +101,18 @@ impl EpochBatch {
 
     fn claim(&self, ctx: &mut Context<'_>, record: &Envelope) -> Result<(), Fault> {
         let claim: Claim = codec::decode(claim::CLAIM, field::bytes(record)?)?;
-        check(&claim, &record.key)?;
+        match check(&claim, &record.key) {
+            Err(_) if sabotaged(Sabotage::ClaimUnchecked) => {}
+            Err(fault) if sabotaged(Sabotage::RefusedLeavesState) => {
+                return self.admit(ctx, claim).and(Err(fault));
+            }
+            checked => checked?,
+        }
+        self.admit(ctx, claim)
+    }
+
+    /// Takes a claim into its batch.
+    fn admit(&self, ctx: &mut Context<'_>, claim: Claim) -> Result<(), Fault> {
         let id = id_key(&claim.channel, &claim.claim_id);
         if let Some(taken) = ctx.get(IDS, &id) {
             return same_again(ctx, &claim, &taken);
@@ -119,7 +131,10 @@ impl EpochBatch {
                 ),
             )
         })?;
-        let key = claim_key(&claim, epoch);
+        let key = match sabotaged(Sabotage::LeavesInOrderOfArrival) {
+            true => arrival_key(&claim, epoch, open.count),
+            false => claim_key(&claim, epoch),
+        };
         ctx.put_json(BATCHES, &batch, &open);
         ctx.put_json(CLAIMS, &key, &claim);
         ctx.put(IDS, &id, key);
@@ -132,7 +147,8 @@ impl EpochBatch {
     /// The epoch that a new claim counts in.
     fn epoch_for(&self, ctx: &mut Context<'_>, claim: &Claim) -> Result<Epoch, Fault> {
         let own = Epoch::of(claim.slot, self.settings.epoch_duration_slots);
-        let Some(closed) = Meta::read(ctx).closed.filter(|closed| own <= *closed) else {
+        let late = |closed: &Epoch| own <= *closed && !sabotaged(Sabotage::LateClaimInClosedEpoch);
+        let Some(closed) = Meta::read(ctx).closed.filter(late) else {
             return Ok(own);
         };
         match self.settings.late {
@@ -155,7 +171,10 @@ impl EpochBatch {
         let value = field::bytes(record)?;
         let gone: ClaimRetracted = codec::decode(claim::CLAIM_RETRACTED, value)?;
         let closed = Meta::read(ctx).closed;
-        let is_final = |slot: Slot| ctx.event_time().finalized.is_some_and(|f| slot <= f);
+        let is_final = |slot: Slot| {
+            let finalized = ctx.event_time().finalized;
+            finalized.is_some_and(|f| slot <= f) && !sabotaged(Sabotage::FinalRetractionTaken)
+        };
         let id = id_key(&gone.channel, &gone.claim_id);
         let Some(key) = ctx.get(IDS, &id) else {
             let epoch = Epoch::of(gone.slot, self.settings.epoch_duration_slots);
@@ -170,14 +189,16 @@ impl EpochBatch {
         if is_final(claim.slot) || closed.is_some_and(|closed| epoch <= closed) {
             return Err(of_final(&gone));
         }
-        let batch = batch_key(epoch, &claim.channel);
-        let open: OpenBatch = ctx.get_json(BATCHES, &batch).unwrap_or_default();
-        match open.without(&claim) {
-            Some(open) => ctx.put_json(BATCHES, &batch, &open),
-            None => ctx.delete(BATCHES, &batch),
+        if !sabotaged(Sabotage::RetractionKeepsClaim) {
+            let batch = batch_key(epoch, &claim.channel);
+            let open: OpenBatch = ctx.get_json(BATCHES, &batch).unwrap_or_default();
+            match open.without(&claim) {
+                Some(open) => ctx.put_json(BATCHES, &batch, &open),
+                None => ctx.delete(BATCHES, &batch),
+            }
+            ctx.delete(CLAIMS, &key);
+            ctx.delete(IDS, &id);
         }
-        ctx.delete(CLAIMS, &key);
-        ctx.delete(IDS, &id);
         ctx.count("epoch_batch.retracted", 1);
         let to = To::Output("claims");
         ctx.emit(to, claim::CLAIM_RETRACTED, gone.claim_id.as_bytes(), Some(value.to_vec()));
@@ -212,8 +233,11 @@ impl EpochBatch {
     /// Notes that finalized progress has passed the end of an epoch.
     fn progress(&self, ctx: &mut Context<'_>, event_time: EventTime) {
         let duration = self.settings.epoch_duration_slots;
-        let Some(passed) = event_time
-            .finalized
+        let passed_by = match sabotaged(Sabotage::EpochClosesBeforeFinality) {
+            true => event_time.complete,
+            false => event_time.finalized,
+        };
+        let Some(passed) = passed_by
             .and_then(|slot| (slot.0.saturating_add(1) / duration).checked_sub(1))
             .map(Epoch)
         else {

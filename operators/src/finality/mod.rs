@@ -14,6 +14,7 @@
 
 use semel_schemas::{
     effect::{Commitment, Outcome, TransactionStatus},
+    sabotage::{Sabotage, sabotaged},
     time::{BlockHeight, Slot},
 };
 
@@ -72,6 +73,9 @@ pub enum Seen {
 #[must_use]
 pub fn classify(outcome: &Outcome, life: Life) -> Finality {
     let Outcome::Status { context_slot, finalized_height, found } = outcome else {
+        if sabotaged(Sabotage::UncertainIsDead) {
+            return Finality::Dead { context_slot: life.sighted.unwrap_or_default() };
+        }
         return Finality::Uncertain { sighted: life.sighted };
     };
     match found {
@@ -80,6 +84,9 @@ pub fn classify(outcome: &Outcome, life: Life) -> Finality {
             Some(error) => Finality::Failed { slot: *slot, error: error.clone() },
         },
         Some(_) => Finality::Live { seen: Seen::InBlock },
+        None if sabotaged(Sabotage::ResendBeforeDead) => {
+            Finality::Dead { context_slot: *context_slot }
+        }
         None if *finalized_height <= life.last_valid_block_height => {
             Finality::Live { seen: Seen::Nowhere }
         }
@@ -88,6 +95,9 @@ pub fn classify(outcome: &Outcome, life: Life) -> Finality {
                 Finality::Dead { context_slot: *context_slot }
             }
             Some(sighted) => Finality::Uncertain { sighted: Some(sighted) },
+            None if sabotaged(Sabotage::DeadOnFirstSight) => {
+                Finality::Dead { context_slot: *context_slot }
+            }
             None => Finality::Uncertain { sighted: Some(*context_slot) },
         },
     }

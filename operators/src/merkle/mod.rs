@@ -1,14 +1,18 @@
 //! Merkle trees: the map, and the index functions that everything else is made of.
 //!
-//! A convention is data ([`profile::Profile`]): how a leaf is hashed, how a pair is hashed, in what
-//! order leaves stand, what becomes of an odd node. A tree ([`tree::Tree`]) is flat levels or a
-//! flat heap of hashes; a proof ([`proof`]) is read off them. The file [`hash`] holds the only
-//! hashing. No records, no state, no I/O here: `merkle_root.rs` is the operator.
+//! A convention is data ([`profile::Profile`]): how a row becomes a leaf ([`leaf`]), how a pair is
+//! hashed ([`hash`]), in what order leaves stand, what becomes of an odd node. A tree
+//! ([`tree::Tree`]) is flat levels or a flat heap of hashes; a proof ([`proof`], [`multiproof`]) is
+//! read off them. No records, no state, no I/O here: `merkle_root` is the operator.
 //!
-//! Invariants: the same leaves and profile give the same root on every machine; no leaves give no
-//! tree. Sources of the conventions: see each profile.
+//! Invariants: the same leaves and profile give the same root on every machine, on every path of
+//! instructions and with any number of cores; no leaves give no root. This folder may use more
+//! cores (rayon), the one exception to this crate's ban on threads, because nothing that comes out
+//! depends on it.
 
 pub mod hash;
+pub mod leaf;
+pub mod multiproof;
 pub mod profile;
 pub mod proof;
 pub mod tree;
@@ -31,10 +35,10 @@ pub const fn sibling(i: usize) -> usize {
     i ^ 1
 }
 
-/// Places in a heap of the children of node `i`; the root is node 0.
+/// Place in a heap of the left child of node `i`; the right one follows it, and the root is node 0.
 #[must_use]
-pub const fn heap_children(i: usize) -> (usize, usize) {
-    (2 * i + 1, 2 * i + 2)
+pub const fn heap_left(i: usize) -> usize {
+    2 * i + 1
 }
 
 /// Place in a heap of the parent of node `i`, which is not the root.

@@ -1,122 +1,275 @@
 //! Proofs: the siblings on a leaf's way to the root, and their verification.
+//!
+//! A proof is read off levels, never stored. What is published is a root *and* a count; the
+//! verifier takes both from there, never from the proof. With them it refuses every proof for
+//! another leaf or count, and for another place wherever nodes are hashed left and right. Where
+//! pairs are sorted, hashing does not say on which side a node stood: there the verifier holds the
+//! place to the tree's shape (length, odd nodes), and a leaf that must be bound to a number carries
+//! that number in its data, as `ao-claim-v0`, `uniswap` and `saber` do.
 
 use super::{
-    hash::Hash,
-    heap_parent, heap_sibling, parent,
-    profile::{Odd, Pair, Rules, Shape},
+    hash::{Hash, NodeRule, Pair},
+    heap_leaf, heap_parent, heap_sibling, parent,
+    profile::{Odd, Rules, Shape},
     sibling,
-    tree::{Nodes, Tree, join},
+    tree::{Nodes, Tree, TreeError, heap::Heap, levels::ZERO},
     width_above,
 };
+
+/// Most siblings of a proof: a tree has fewer than 2^32 leaves.
+pub const DEPTH_MAX: usize = 32;
+
+/// Room for a proof's siblings.
+pub type Path = [Hash; DEPTH_MAX];
+
+/// What is published: a root, and of how many leaves it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The root.
+    pub root: Hash,
+    /// The number of leaves.
+    pub count: usize,
+}
 
 /// A leaf's place and its siblings, from the leaf's level up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proof {
-    /// Place of the leaf: its index (levels), or its place in the heap.
+    /// Place of the leaf: its position (levels), or its place in the heap.
     pub place: usize,
     /// Number of leaves of the tree.
     pub count: usize,
-    /// The siblings.
+    /// The siblings. An odd node's partner (itself, or 32 zero bytes) is among them.
     pub siblings: Vec<Hash>,
 }
 
+/// Why a proof is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// It is for another number of leaves than was published.
+    #[error("`count` is {claimed}, and {published} leaves were published")]
+    Count {
+        /// What the proof says.
+        claimed: usize,
+        /// What was published.
+        published: usize,
+    },
+    /// The profile has no tree of so many leaves.
+    #[error("`count` is {count}, and the profile has no tree of so many leaves")]
+    NoTree {
+        /// What was published.
+        count: usize,
+    },
+    /// No leaf stands there.
+    #[error("`place` is {place}, where a tree of {count} leaves has none")]
+    Place {
+        /// What the proof says.
+        place: usize,
+        /// The number of leaves.
+        count: usize,
+    },
+    /// Too few or too many siblings.
+    #[error("`siblings` has {got} hashes, and the leaf at this place needs {want}")]
+    Length {
+        /// What the proof has.
+        got: usize,
+        /// What the place needs.
+        want: usize,
+    },
+    /// An odd node's partner is not the one that the profile names.
+    #[error("`siblings` at height {height} is not the partner that an odd node has here")]
+    Odd {
+        /// Counted from the leaf, 0.
+        height: usize,
+    },
+    /// It leads elsewhere.
+    #[error("the siblings lead from the leaf to another root")]
+    Root,
+}
+
 impl Tree {
-    /// The proof of the leaf that was given as the `index`-th; none if there is no such leaf.
-    #[must_use]
-    pub fn proof(&self, index: usize) -> Option<Proof> {
-        let count = self.count();
-        if index >= count {
-            return None;
-        }
-        let mut siblings = Vec::new();
-        let place = match self.nodes() {
-            Nodes::Levels(levels) => {
-                let mut i = index;
-                for level in levels.iter().take(levels.len() - 1) {
-                    match level.get(sibling(i)) {
-                        Some(node) => siblings.push(*node),
-                        None if self.rules().shape == Shape::Levels(Odd::Duplicate) => {
-                            siblings.push(level[i]);
-                        }
-                        None => {}
-                    }
-                    i = parent(i);
-                }
-                index
-            }
-            Nodes::Heap { nodes, places } => {
-                let mut i = places[index];
-                while i > 0 {
-                    siblings.push(nodes[heap_sibling(i)]);
-                    i = heap_parent(i);
-                }
-                places[index]
-            }
+    /// The root and the number of leaves, as they are published.
+    ///
+    /// # Errors
+    /// [`TreeError::TooFew`].
+    pub fn published(&self) -> Result<Published, TreeError> {
+        Ok(Published { root: self.root()?, count: self.count() })
+    }
+
+    /// The proof of the leaf that was given as the `index`-th.
+    ///
+    /// # Errors
+    /// [`TreeError::NoLeaf`].
+    pub fn proof(&self, index: usize) -> Result<Proof, TreeError> {
+        let mut path = [ZERO; DEPTH_MAX];
+        let length = self.proof_into(index, &mut path)?;
+        let (position, count) = (self.position(index)?, self.count());
+        let place = place(self.rules().shape, position, count);
+        Ok(Proof { place, count, siblings: path[..length].to_vec() })
+    }
+
+    /// Writes the siblings of the leaf that was given as the `index`-th into the caller's room, and
+    /// says how many they are.
+    ///
+    /// # Errors
+    /// [`TreeError::NoLeaf`].
+    pub fn proof_into(&self, index: usize, path: &mut Path) -> Result<usize, TreeError> {
+        let position = self.position(index)?;
+        Ok(match self.nodes() {
+            Nodes::Levels(levels) => levels_path(levels.all(), self.rules().odd, position, path),
+            Nodes::Heap(heap) => heap_path(heap, position, path),
+        })
+    }
+}
+
+/// The place of the leaf at `position` of `count`, as a proof has it.
+pub(super) const fn place(shape: Shape, position: usize, count: usize) -> usize {
+    match shape {
+        Shape::Levels => position,
+        Shape::Heap => heap_leaf(position, count),
+    }
+}
+
+/// Siblings from flat levels, leaves first.
+pub(super) fn levels_path<L: AsRef<[Hash]>>(
+    levels: &[L],
+    odd: Odd,
+    position: usize,
+    path: &mut Path,
+) -> usize {
+    let (mut i, mut length) = (position, 0);
+    for level in levels.iter().take(levels.len().saturating_sub(1)) {
+        let level = level.as_ref();
+        let found = match (level.get(sibling(i)), odd) {
+            (Some(node), _) => Some(node),
+            (None, Odd::Duplicate) => level.get(i),
+            (None, Odd::Zero) => Some(&ZERO),
+            (None, Odd::Promote) => None,
         };
-        Some(Proof { place, count, siblings })
+        if let (Some(node), Some(room)) = (found, path.get_mut(length)) {
+            *room = *node;
+            length += 1;
+        }
+        i = parent(i);
     }
+    length
 }
 
-/// Whether `proof` leads from `leaf` to `root`. Rules that sort pairs need no places, as on the
-/// chain: there, only the siblings count.
+/// Siblings from a heap.
+fn heap_path(heap: &Heap, position: usize, path: &mut Path) -> usize {
+    let mut i = heap_leaf(position, heap.leaves().len());
+    let mut length = 0;
+    while i > 0 {
+        if let (Some(node), Some(room)) = (heap.node(heap_sibling(i)), path.get_mut(length)) {
+            *room = *node;
+            length += 1;
+        }
+        i = heap_parent(i);
+    }
+    length
+}
+
+/// Verifies that `proof` leads from `leaf` to what was published.
+///
+/// # Errors
+/// What does not agree.
+pub fn verify(
+    rules: &Rules,
+    published: &Published,
+    leaf: &Hash,
+    proof: &Proof,
+) -> Result<(), Refused> {
+    counted(rules, published, proof.count)?;
+    let root = match rules.shape {
+        Shape::Levels => climb_levels(rules, leaf, proof)?,
+        Shape::Heap => climb_heap(rules, leaf, proof)?,
+    };
+    if root == published.root { Ok(()) } else { Err(Refused::Root) }
+}
+
+/// Whether the profile has a tree of what was published, and the proof is for it.
+pub(super) fn counted(rules: &Rules, published: &Published, claimed: usize) -> Result<(), Refused> {
+    let count = published.count;
+    let (min, max) = (rules.limits.leaves_min.max(1), rules.limits.leaves_max);
+    if count < min as usize || count > max as usize {
+        return Err(Refused::NoTree { count });
+    }
+    if claimed != count {
+        return Err(Refused::Count { claimed, published: count });
+    }
+    Ok(())
+}
+
+/// What a contract computes that knows neither places nor counts: siblings folded onto the leaf,
+/// each hashed with it in sorted order, or behind it where pairs are ordered.
 #[must_use]
-pub fn verify(rules: Rules, root: &Hash, leaf: &Hash, proof: &Proof) -> bool {
-    match rules {
-        Rules { pair: Pair::Sorted, .. } => {
-            proof.siblings.iter().fold(*leaf, |node, other| join(Pair::Sorted, &node, other))
-                == *root
-        }
-        Rules { pair: Pair::Ordered, shape: Shape::Levels(odd) } => {
-            climb_levels(odd, leaf, proof) == Some(*root)
-        }
-        Rules { pair: Pair::Ordered, shape: Shape::SortedHeap } => {
-            climb_heap(leaf, proof) == Some(*root)
-        }
-    }
+pub fn fold(node: &NodeRule, leaf: &Hash, siblings: &[Hash]) -> Hash {
+    siblings.iter().fold(*leaf, |at, other| node.join(&at, other))
 }
 
-fn climb_levels(odd: Odd, leaf: &Hash, proof: &Proof) -> Option<Hash> {
-    if proof.place >= proof.count {
-        return None;
+fn climb_levels(rules: &Rules, leaf: &Hash, proof: &Proof) -> Result<Hash, Refused> {
+    let (place, count) = (proof.place, proof.count);
+    if place >= count {
+        return Err(Refused::Place { place, count });
     }
-    let (mut node, mut i, mut width) = (*leaf, proof.place, proof.count);
-    let mut siblings = proof.siblings.iter();
+    let got = proof.siblings.len();
+    let want = levels_length(rules.odd, place, count);
+    if got != want {
+        return Err(Refused::Length { got, want });
+    }
+    let (mut node, mut i, mut width) = (*leaf, place, count);
+    let mut siblings = proof.siblings.iter().enumerate();
     while width > 1 {
         let alone = sibling(i) >= width;
-        if !(alone && odd == Odd::Promote) {
-            let other = siblings.next()?;
-            let side = if i.is_multiple_of(2) { Side::Left } else { Side::Right };
-            node = ordered(side, &node, other);
+        if !(alone && rules.odd == Odd::Promote) {
+            let (height, other) = siblings.next().ok_or(Refused::Length { got, want })?;
+            if alone && *other != partner(rules.odd, &node) {
+                return Err(Refused::Odd { height });
+            }
+            node = beside(&rules.node, i.is_multiple_of(2), &node, other);
         }
         (i, width) = (parent(i), width_above(width));
     }
-    siblings.next().is_none().then_some(node)
+    Ok(node)
 }
 
-fn climb_heap(leaf: &Hash, proof: &Proof) -> Option<Hash> {
-    let (mut node, mut i) = (*leaf, proof.place);
+/// What an odd node is paired with; a promoted one is not.
+pub(super) const fn partner(odd: Odd, node: &Hash) -> Hash {
+    match odd {
+        Odd::Zero => ZERO,
+        Odd::Duplicate | Odd::Promote => *node,
+    }
+}
+
+/// Siblings that the proof of the leaf at `place` of `count` has.
+fn levels_length(odd: Odd, place: usize, count: usize) -> usize {
+    let (mut i, mut width, mut length) = (place, count, 0);
+    while width > 1 {
+        length += usize::from(odd != Odd::Promote || sibling(i) < width);
+        (i, width) = (parent(i), width_above(width));
+    }
+    length
+}
+
+fn climb_heap(rules: &Rules, leaf: &Hash, proof: &Proof) -> Result<Hash, Refused> {
+    let (place, count) = (proof.place, proof.count);
+    if place < count - 1 || place > 2 * (count - 1) {
+        return Err(Refused::Place { place, count });
+    }
+    // Node `i` of a heap stands at the depth of the logarithm of `i + 1`.
+    let (got, want) = (proof.siblings.len(), (place + 1).ilog2() as usize);
+    if got != want {
+        return Err(Refused::Length { got, want });
+    }
+    let (mut node, mut i) = (*leaf, place);
     for other in &proof.siblings {
-        if i == 0 {
-            return None;
-        }
         // Left children stand at odd places of a heap.
-        let side = if i.is_multiple_of(2) { Side::Right } else { Side::Left };
-        node = ordered(side, &node, other);
+        node = beside(&rules.node, !i.is_multiple_of(2), &node, other);
         i = heap_parent(i);
     }
-    (i == 0).then_some(node)
+    Ok(node)
 }
 
-/// On which side of its parent a node stands.
-#[derive(Clone, Copy)]
-enum Side {
-    Left,
-    Right,
-}
-
-fn ordered(side: Side, node: &Hash, other: &Hash) -> Hash {
-    match side {
-        Side::Left => join(Pair::Ordered, node, other),
-        Side::Right => join(Pair::Ordered, other, node),
-    }
+/// The parent of a node, which stands left or right, and its sibling.
+fn beside(rule: &NodeRule, left: bool, node: &Hash, other: &Hash) -> Hash {
+    if left || rule.pair == Pair::Sorted { rule.join(node, other) } else { rule.join(other, node) }
 }

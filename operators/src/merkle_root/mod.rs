@@ -8,6 +8,9 @@
 //! No leaves, no root. No record of state grows with an epoch, and the hashes are deleted a few at
 //! a time once the root is out.
 
+pub mod leaf;
+
+use leaf::ClaimLeaf;
 use semel_schemas::{
     claim::{self, Batch, RootRecord, RootStatus},
     codec,
@@ -20,8 +23,8 @@ use crate::{
     field,
     merkle::{
         hash::Hash,
-        profile::{self, Profile},
-        tree::Tree,
+        profile::{Profile, builtin},
+        tree::{Tree, TreeError},
     },
     operator::{Context, Input, Operator, StoreDecl, TimerKey, To},
 };
@@ -41,13 +44,10 @@ const SWEEP_MAX: usize = 500;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Name of the Merkle profile, see [`crate::merkle::profile`].
-    #[serde(default = "default_profile")]
-    pub profile: String,
-}
-
-fn default_profile() -> String {
-    profile::AO_CLAIM_V0.name.to_owned()
+    /// The Merkle profile: the name of one that ships, or a table that defines another, see
+    /// [`crate::merkle::profile::define::Definition`].
+    #[serde(default = "builtin::ao_claim_v0", deserialize_with = "leaf::profile")]
+    pub profile: Profile,
 }
 
 /// How far a batch has come.
@@ -59,16 +59,16 @@ struct Progress {
 /// The operator.
 #[derive(Debug)]
 pub struct MerkleRoot {
-    profile: Profile,
+    leaf: ClaimLeaf,
 }
 
 impl MerkleRoot {
     /// The operator with its settings.
     ///
     /// # Errors
-    /// A sentence, if there is no such profile.
+    /// A sentence, if claims cannot be leaves of the profile.
     pub fn new(settings: Settings) -> Result<Self, String> {
-        Ok(Self { profile: profile::by_name(&settings.profile)? })
+        Ok(Self { leaf: ClaimLeaf::new(settings.profile)? })
     }
 
     fn chunk(&self, ctx: &mut Context<'_>, batch: &Batch) -> Result<(), Fault> {
@@ -89,7 +89,7 @@ impl MerkleRoot {
         if batch.total.is_some_and(|total| total != count) {
             return Err(gap(batch, format!("{count} leaves came")));
         }
-        self.append(ctx, &key, batch);
+        self.append(ctx, &key, batch)?;
         if batch.total.is_none() {
             ctx.put_json(BATCHES, &key, &Progress { leaves: count });
             return Ok(());
@@ -99,16 +99,21 @@ impl MerkleRoot {
         if leaves.len() != count as usize {
             return Err(gap(batch, format!("{} leaf hashes are in the state", leaves.len())));
         }
-        let Some(tree) = Tree::build(self.profile.rules, leaves) else { return Ok(()) };
+        if leaves.is_empty() {
+            return Ok(());
+        }
+        let profile = self.leaf.profile();
+        let tree = Tree::build(&profile.rules(), leaves).map_err(|why| unrooted(batch, &why))?;
+        let published = tree.published().map_err(|why| unrooted(batch, &why))?;
         ctx.put(DONE, &key, Vec::new());
         ctx.set_timer(TimerKey::wall(SWEEP), ctx.now().0, Vec::new());
         let root = RootRecord {
             root_id: claim::root_id(&batch.channel, batch.epoch),
             channel: batch.channel.clone(),
             epoch: batch.epoch,
-            root: hex::encode(tree.root()),
+            root: hex::encode(published.root),
             count,
-            profile: self.profile.name.to_owned(),
+            profile: profile.name.clone(),
             finalized_at: ctx.now(),
             status: RootStatus::ReadyForSettlement,
         };
@@ -120,7 +125,7 @@ impl MerkleRoot {
     }
 
     /// Adds the leaves of a chunk behind those that came before.
-    fn append(&self, ctx: &mut Context<'_>, key: &[u8], batch: &Batch) {
+    fn append(&self, ctx: &mut Context<'_>, key: &[u8], batch: &Batch) -> Result<(), Fault> {
         let mut open: Option<(Vec<u8>, Vec<u8>)> = None;
         for (index, claim) in (batch.first_index..).zip(&batch.claims) {
             let at = leaves_key(key, index);
@@ -132,12 +137,16 @@ impl MerkleRoot {
                 open = Some((at, begun));
             }
             if let Some((_, hashes)) = &mut open {
-                hashes.extend_from_slice(&self.profile.leaf(claim, index));
+                let leaf = self.leaf.leaf(claim, batch.epoch, index).map_err(|why| {
+                    Fault::new(FaultCode::WrongType, format!("claim {}: {why}", claim.claim_id))
+                })?;
+                hashes.extend_from_slice(&leaf);
             }
         }
         if let Some((last_key, last)) = open {
             ctx.put(LEAVES, &last_key, last);
         }
+        Ok(())
     }
 }
 
@@ -188,6 +197,11 @@ fn gap(batch: &Batch, but: String) -> Fault {
             batch.total.map(|total| format!(" and a total of {total}")).unwrap_or_default(),
         ),
     )
+}
+
+fn unrooted(batch: &Batch, why: &TreeError) -> Fault {
+    let id = claim::root_id(&batch.channel, batch.epoch);
+    Fault::new(FaultCode::Overflow, format!("batch {id} has no root by its profile: {why}"))
 }
 
 /// Channel and epoch, so that no batch's key begins with another's.

@@ -9,7 +9,7 @@ use semel_schemas::{
 use serde_json::json;
 
 use super::*;
-use crate::clockwork::Clockwork;
+use crate::{clockwork::Clockwork, merkle::profile::by_name};
 
 fn given(profile: &str) -> Clockwork<MerkleRoot> {
     let settings = serde_json::from_value(json!({"profile": profile})).unwrap();
@@ -60,9 +60,10 @@ fn roots(world: &mut Clockwork<MerkleRoot>) -> Vec<RootRecord> {
 }
 
 fn expected(profile: &str, claims: &[Claim]) -> String {
-    let profile = profile::by_name(profile).unwrap();
-    let leaves = claims.iter().zip(0..).map(|(claim, i)| profile.leaf(claim, i)).collect();
-    hex::encode(Tree::build(profile.rules, leaves).unwrap().root())
+    let leaf = ClaimLeaf::new(by_name(profile).unwrap()).unwrap();
+    let leaves =
+        claims.iter().zip(0..).map(|(claim, i)| leaf.leaf(claim, Epoch(3), i).unwrap()).collect();
+    hex::encode(Tree::build(&leaf.profile().rules(), leaves).unwrap().root().unwrap())
 }
 
 // The public repository's five claims (facts: `ao-claim-v0`), through the operator.
@@ -193,8 +194,59 @@ fn the_hashes_of_a_large_batch_are_deleted_a_few_a_step() {
     assert!(world.bench.state.is_empty());
 }
 
+fn settings(value: serde_json::Value) -> Result<MerkleRoot, String> {
+    let settings = serde_json::from_value(json!({"profile": value})).map_err(|e| e.to_string())?;
+    MerkleRoot::new(settings)
+}
+
 #[test]
 fn an_unknown_profile_is_refused() {
-    let settings = Settings { profile: "x".into() };
-    assert!(MerkleRoot::new(settings).unwrap_err().contains("ao-claim-v0"));
+    assert!(settings(json!("x")).unwrap_err().contains("ao-claim-v0"));
+}
+
+#[test]
+fn a_profile_that_claims_do_not_have_is_refused_with_the_reason() {
+    for (profile, part) in [
+        (json!("jito"), "no claim has a field `unlocked`"),
+        (json!("uniswap"), "no claim has a field `account`"),
+        (json!("ao-participation"), "no claim has a field `user_hash`"),
+        (json!({"name": "x", "base": "saber", "odd": "upwards"}), "unknown variant `upwards`"),
+        (json!({"name": "x", "base": "sabre"}), "`base`: `sabre` is no Merkle profile"),
+        (json!({"name": "saber"}), "is a profile that ships"),
+        (
+            json!({"name": "x", "base": "saber", "fields": [{"name": "amount", "type": "u32le"}]}),
+            "must be a number of at least 64 bits",
+        ),
+        (
+            json!({"name": "x", "base": "saber", "order": {"field": "amount"}, "duplicates": "keep"}),
+            "stand by index",
+        ),
+    ] {
+        let why = settings(profile.clone()).unwrap_err();
+        assert!(why.contains(part), "{profile}: {why}");
+    }
+}
+
+#[test]
+fn a_user_defined_profile_is_used_and_named_in_the_record() {
+    let own = json!({
+        "name": "own", "base": "ao-claim-v1", "odd": "promote",
+        "prefix": "own:", "fields": [
+            {"name": "domain", "type": "bytes4", "value": "0x01020304"},
+            {"name": "epoch", "type": "u64le"},
+            {"name": "wallet", "type": "pubkey"},
+            {"name": "index", "type": "u32le"},
+            {"name": "amount", "type": "u64le"},
+        ],
+    });
+    let mut world = Clockwork::new(settings(own).unwrap());
+    chunk(&mut world, 0, &claims(1), Some(1)).unwrap();
+    let root = roots(&mut world).remove(0);
+    let mut bytes = b"own:\x01\x02\x03\x04".to_vec();
+    bytes.extend(3_u64.to_le_bytes());
+    bytes.extend([7; 32]);
+    bytes.extend(0_u32.to_le_bytes());
+    bytes.extend(0_u64.to_le_bytes());
+    assert_eq!(root.profile, "own");
+    assert_eq!(root.root, hex::encode(crate::merkle::hash::keccak(&bytes)));
 }

@@ -24,6 +24,7 @@ use semel_schemas::{
     effect::{Commitment, Effect, Outcome},
     fault::{Fault, FaultCode},
     request::{PUBLISH, Publish},
+    sabotage::{Sabotage, sabotaged},
     solana::{Address, Base64, Blockhash},
     time::{Epoch, WallTime},
 };
@@ -260,7 +261,8 @@ impl SettleSolana {
             return Ok(());
         }
         let channel = root.channel.clone();
-        if ctx.get(FLIGHT, channel.as_bytes()).is_some() {
+        let waits = ctx.get(FLIGHT, channel.as_bytes()).is_some();
+        if waits && !sabotaged(Sabotage::RootsOvertake) {
             ctx.put(QUEUE, &key(&channel, root.epoch), Vec::new());
             save(ctx, &Entry { root, state: State::Queued(run) });
             return Ok(());
@@ -306,7 +308,8 @@ impl SettleSolana {
     fn next_of(&self, ctx: &mut Context<'_>, channel: &str) -> Result<(), Fault> {
         ctx.delete(FLIGHT, channel.as_bytes());
         let prefix = prefix(channel);
-        let Some((key, _)) = ctx.scan(QUEUE, &prefix, &prefix, 1).into_iter().next() else {
+        let count = if sabotaged(Sabotage::NewestRootFirst) { usize::MAX >> 1 } else { 1 };
+        let Some((key, _)) = ctx.scan(QUEUE, &prefix, &prefix, count).pop() else {
             return Ok(());
         };
         ctx.delete(QUEUE, &key);

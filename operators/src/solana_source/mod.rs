@@ -21,6 +21,7 @@ use semel_schemas::{
     fault::{Fault, FaultCode},
     progress::{PROGRESS, Progress},
     request::{RESUME, Resume},
+    sabotage::{Sabotage, sabotaged},
     solana::{Address, Base64, SolanaCursor},
     time::{Slot, WallTime},
 };
@@ -224,7 +225,7 @@ impl SolanaSource {
         for (index, fact) in facts.into_iter().enumerate() {
             if index < room {
                 emit_fact(ctx, fact);
-            } else {
+            } else if !sabotaged(Sabotage::SourceBacklogDropped) {
                 ctx.put_json(BACKLOG, &(index as u64).to_be_bytes(), &fact);
             }
         }
@@ -253,8 +254,11 @@ impl SolanaSource {
         stand.phase = Phase::Reading { tries: 0 };
         match mark.cursor {
             Some(cursor) => {
-                stand.cursor = Some(cursor);
+                let before = stand.cursor.replace(cursor);
                 self.fetch(ctx, &stand);
+                if sabotaged(Sabotage::SourceCursorApart) {
+                    stand.cursor = before;
+                }
             }
             None => self.wait(ctx, self.settings.poll_ms),
         }

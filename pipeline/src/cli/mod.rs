@@ -5,6 +5,8 @@
 //! command line or the spec is wrong.
 
 mod audit;
+#[cfg(feature = "kafka")]
+mod bench;
 mod boot;
 mod check;
 mod demo;
@@ -16,6 +18,8 @@ mod repair;
 mod run;
 mod sim;
 mod topics;
+#[cfg(feature = "kafka")]
+mod verify;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -43,6 +47,12 @@ enum Command {
     Topics(topics::Args),
     /// Compare what the database holds with what was published
     Audit(audit::Args),
+    /// Kill, pause and cut off processes on your Kafka and PostgreSQL, and compare what came of it
+    #[cfg(feature = "kafka")]
+    Verify(verify::Args),
+    /// Measure this machine: each figure beside a baseline of the same run
+    #[cfg(feature = "kafka")]
+    Bench(bench::Args),
     /// Make a new settlement key, and print its public half
     Keygen(keygen::Args),
     /// Cut off the unreadable end of a data folder's journal, keeping a copy
@@ -85,6 +95,10 @@ pub(crate) fn main() -> ExitCode {
         Command::Publish(args) => publish::publish(&args),
         Command::Topics(args) => topics::topics(&args),
         Command::Audit(args) => audit::audit(&args),
+        #[cfg(feature = "kafka")]
+        Command::Verify(args) => verify::verify(&args),
+        #[cfg(feature = "kafka")]
+        Command::Bench(args) => bench::bench(args),
         Command::Keygen(args) => keygen::keygen(&args),
         Command::Repair(args) => repair::repair(&args),
         Command::Devnet(args) => devnet::devnet(args),
@@ -109,6 +123,9 @@ fn default_level(command: &Command) -> &'static str {
         Command::Demo(_) => "error",
         // What goes wrong is meant to.
         Command::Sim(_) => "off",
+        // A broker that is restarted on purpose is no news.
+        #[cfg(feature = "kafka")]
+        Command::Verify(_) => "error",
         _ => "warn,semel=info,semel_connectors=info",
     }
 }

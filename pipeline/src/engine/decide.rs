@@ -3,7 +3,7 @@
 //! The rules: what is known not to have happened is done again from the same inputs; what is not
 //! known is never treated as an abort, but rebuilt from what the log holds. A cycle that keeps
 //! failing is halved until one input is left; that one goes to the dead letters only after the log
-//! was seen to take a commit without it. Fenced twice in a minute without a rebuild of our own:
+//! was seen to take a commit without it. An input is a record, an outcome or a timer. Fenced twice in a minute without a rebuild of our own:
 //! another process bears our id (Kafka trap 38).
 
 use crate::log::TxnFault;

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use semel_operators::operator::{EffectRequest, StateView};
 use semel_schemas::{
     effect::{Effect, Outcome},
+    sabotage::{Sabotage, sabotaged},
     topic::Partition,
 };
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,9 @@ const PENDING: &str = "_effects";
 const BY_ID: &str = "_effect_attempt";
 /// `length of the ordering key 4 BE | ordering key | attempt 8 BE` → nothing.
 const BY_ORDER: &str = "_effect_order";
+
+/// Only for [`Sabotage::StaleAttemptCounts`]: `attempt 8 BE` → [`Pending`] of what is no more.
+const GONE: &str = "_effects_gone";
 
 /// A recorded effect without an outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,11 +85,22 @@ pub fn forget(state: &mut Overlay, operator: u8, id: &str) {
 
 /// The pending effect of this attempt, which is thereby answered; `None` if it does not count.
 pub fn answer(state: &mut Overlay, attempt: u64) -> Option<Pending> {
-    let pending = pending(state, attempt)?;
+    let Some(pending) = pending(state, attempt) else {
+        return if sabotaged(Sabotage::StaleAttemptCounts) { gone(state, attempt) } else { None };
+    };
+    if sabotaged(Sabotage::StaleAttemptCounts) {
+        let bytes = semel_schemas::codec::encode(&pending);
+        state.write(GONE, &attempt.to_be_bytes(), Some(bytes));
+    }
     state.write(PENDING, &attempt.to_be_bytes(), None);
     state.write(BY_ID, &id_key(pending.operator, &pending.request.id), None);
     state.write(BY_ORDER, &order_key(&pending.request.ordering_key, attempt), None);
     Some(pending)
+}
+
+fn gone(state: &Overlay, attempt: u64) -> Option<Pending> {
+    let bytes = state.get(GONE, &attempt.to_be_bytes())?;
+    Some(semel_operators::operator::from_state(GONE, &bytes))
 }
 
 fn pending(state: &Overlay, attempt: u64) -> Option<Pending> {

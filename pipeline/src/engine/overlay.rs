@@ -9,8 +9,10 @@
 use std::{cell::RefCell, collections::BTreeMap};
 
 use semel_operators::operator::StateView;
+use semel_schemas::sabotage::{Sabotage, sabotaged};
 
-use crate::state::{Checkpoint, StoreError, TaskStore};
+use super::timers;
+use crate::state::{self, Checkpoint, StoreError, TaskStore};
 
 /// Writes by full key: `<store> 0x00 <key>`; `None` deletes. The form is the changelog's too.
 pub type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
@@ -75,7 +77,11 @@ impl Overlay {
     /// Forgets step and transaction.
     pub fn forget_transaction(&mut self) {
         self.step.clear();
-        self.transaction.clear();
+        if sabotaged(Sabotage::LoseTimerOnAbort) {
+            self.transaction.retain(|key, value| value.is_none() && timers::is_timer(key));
+        } else {
+            self.transaction.clear();
+        }
     }
 
     /// What the transaction wrote so far.
@@ -89,7 +95,7 @@ impl Overlay {
     /// # Errors
     /// [`StoreError`] if the local store failed.
     pub fn promote(&mut self, checkpoint: &Checkpoint) -> Result<(), StoreError> {
-        self.store.promote(&self.transaction, checkpoint)?;
+        state::promote(&mut *self.store, &self.transaction, checkpoint)?;
         self.transaction.clear();
         Ok(())
     }

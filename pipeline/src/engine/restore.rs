@@ -11,6 +11,7 @@
 use std::time::Duration;
 
 use semel_schemas::{
+    sabotage::{Sabotage, sabotaged},
     time::WallTime,
     topic::{NextOffset, Partition},
 };
@@ -18,7 +19,7 @@ use semel_schemas::{
 use super::{overlay::Writes, topology::TopicRef};
 use crate::{
     log::{Cleanup, Isolation, Log, LogError, Reader, TopicInfo},
-    state::{Checkpoint, StoreError, TaskStore},
+    state::{self, Checkpoint, StoreError, TaskStore},
 };
 
 /// Records applied in one slice, so that a lane's other tasks go on (trap 35).
@@ -82,15 +83,14 @@ impl Restore {
     ) -> Result<Self, RestoreError> {
         let info =
             log.topic(&changelog.name)?.ok_or_else(|| LogError::NoTopic(changelog.name.clone()))?;
-        let (first, target) =
-            log.reader(Isolation::Uncommitted)?.bounds(&changelog.name, partition)?;
+        let (first, target) = log.reader(end_by())?.bounds(&changelog.name, partition)?;
         let mut checkpoint =
             Checkpoint { changelog_next: first, topic_id: info.id.clone(), promoted_at: now };
         match store.checkpoint()? {
             Some(found) if usable(&found, &info, first, target, now) => checkpoint = found,
             _ => store.wipe()?,
         }
-        let mut reader = log.reader(Isolation::Committed)?;
+        let mut reader = log.reader(read_by())?;
         reader.seek(&changelog.name, partition, checkpoint.changelog_next)?;
         Ok(Self {
             changelog: changelog.clone(),
@@ -123,7 +123,7 @@ impl Restore {
         if position > self.checkpoint.changelog_next {
             self.checkpoint.changelog_next = position;
             self.checkpoint.promoted_at = now;
-            self.store.promote(&writes, &self.checkpoint)?;
+            state::promote(&mut *self.store, &writes, &self.checkpoint)?;
         }
         Ok(self.checkpoint.changelog_next >= self.target)
     }
@@ -141,6 +141,22 @@ impl Restore {
     }
 }
 
+/// The end is the high watermark (Kafka trap 26).
+fn end_by() -> Isolation {
+    match sabotaged(Sabotage::RestoreToStableOffset) {
+        true => Isolation::Committed,
+        false => Isolation::Uncommitted,
+    }
+}
+
+/// What is restored is committed (Kafka trap 16).
+fn read_by() -> Isolation {
+    match sabotaged(Sabotage::RestoreUncommitted) {
+        true => Isolation::Uncommitted,
+        false => Isolation::Committed,
+    }
+}
+
 fn usable(
     found: &Checkpoint,
     info: &TopicInfo,
@@ -154,7 +170,7 @@ fn usable(
         }
         Cleanup::Delete { .. } => true,
     };
-    young
+    (young || sabotaged(Sabotage::StaleCopyUsed))
         && found.topic_id == info.id
         && found.changelog_next >= first
         && found.changelog_next <= target

@@ -82,6 +82,13 @@ pub fn still(state: &Overlay, due: &Due) -> Option<Vec<u8>> {
     state.get(BY_DUE, &due_key(due.operator, &due.key, due.at))
 }
 
+/// Whether a full key of the state is part of a timer.
+#[must_use]
+pub fn is_timer(full_key: &[u8]) -> bool {
+    let store = full_key.split(|byte| *byte == 0).next();
+    store.is_some_and(|store| store == BY_DUE.as_bytes() || store == BY_NAME.as_bytes())
+}
+
 /// When the first timer of `clock` is due.
 #[must_use]
 pub fn first(state: &Overlay, clock: Clock) -> Option<u64> {

@@ -82,6 +82,18 @@ pub trait Log: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`LogError`] if the records could not be written.
     fn append(&self, records: Vec<OutRecord>) -> Result<Vec<(Partition, Offset)>, LogError>;
+
+    /// Ends, by an abort, whatever transaction the bearer of this transactional id left open, and
+    /// fences it: what it was about to commit is refused ([`TxnFault::Rebuild`]), and it must
+    /// [`Member::init`] before it goes on. For a new owner whose predecessor went without handing
+    /// over: waiting for the broker to notice costs the transaction timeout *and* the interval in
+    /// which it looks for late ones (10 s by default), and readers stand still meanwhile.
+    ///
+    /// A log that shows nobody an open transaction has nothing to do here.
+    ///
+    /// # Errors
+    /// [`LogError`] if the log cannot be asked; the transaction then ends by its timeout.
+    fn fence(&self, instance: &str) -> Result<(), LogError>;
 }
 
 /// What is known of a topic.

@@ -88,8 +88,9 @@ pub struct LogSpec {
     pub transaction_timeout_ms: u64,
     /// Milliseconds after which a silent process loses its partitions.
     pub session_timeout_ms: u64,
-    /// Settings for the Kafka client, passed through (TLS, SASL, compression). Secrets: by
-    /// `${NAME}` from the environment, or by the client's own `*.location` settings.
+    /// Settings for the Kafka client, passed through (TLS, SASL, compression). A secret
+    /// (`sasl.password`, `ssl.key.password`, …) is never written here: `env:NAME` or `file:PATH` says
+    /// where it is.
     pub client: BTreeMap<String, String>,
 }
 

@@ -10,8 +10,16 @@ use toml::Spanned;
 use super::parse::{Source, SpecError, explain, unknown_key};
 
 /// Names of all operators.
-pub const NAMES: &[&str] =
-    &["dedupe", "epoch_batch", "merkle", "nonce_order", "settle_solana", "sign", "solana_source"];
+pub const NAMES: &[&str] = &[
+    "batch",
+    "dedupe",
+    "epoch_batch",
+    "merkle",
+    "nonce_order",
+    "settle_solana",
+    "sign",
+    "solana_source",
+];
 
 /// Builds the operator that a spec's table describes.
 ///
@@ -30,6 +38,7 @@ pub fn build(
     };
     let make = Make { source, at, settings };
     match name.as_str() {
+        "batch" => make.with(o::batch::Batch::new),
         "dedupe" => make.with(o::dedupe::Dedupe::new),
         "epoch_batch" => make.with(o::epoch_batch::EpochBatch::new),
         "merkle" => make.with(o::merkle_root::MerkleRoot::new),

@@ -16,6 +16,7 @@ mod store;
 use std::collections::BTreeMap;
 
 use semel_schemas::{
+    sabotage::{Sabotage, sabotaged},
     time::WallTime,
     topic::{NextOffset, TopicId},
 };
@@ -29,6 +30,21 @@ pub use self::{
 /// The longest key, in bytes, that every store takes (the store on disk writes lengths of keys in
 /// 16 bits, and puts the task's name before the key).
 pub const KEY_MAX: usize = 60_000;
+
+/// Takes over what a commit made true, see [`TaskStore::promote`].
+///
+/// # Errors
+/// [`StoreError`].
+pub(crate) fn promote(
+    store: &mut dyn TaskStore,
+    writes: &BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    checkpoint: &Checkpoint,
+) -> Result<(), StoreError> {
+    if sabotaged(Sabotage::ChangelogOffsetApart) {
+        store.promote(&BTreeMap::new(), checkpoint)?;
+    }
+    store.promote(writes, checkpoint)
+}
 
 /// Keys with their values, in the order of the keys.
 pub type Pairs = Vec<(Vec<u8>, Vec<u8>)>;

@@ -174,6 +174,10 @@ impl Log for FaultyLog {
     fn append(&self, records: Vec<OutRecord>) -> Result<Vec<(Partition, Offset)>, LogError> {
         self.log.append(records)
     }
+    fn fence(&self, instance: &str) -> Result<(), LogError> {
+        self.faults.note("fence");
+        self.log.fence(instance)
+    }
 }
 
 struct FaultyMember {

@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     alert::{ALERT, Alert},
+    batched::{RECORDS, Records},
     claim::{
         BATCH, Batch, CLAIM, CLAIM_RETRACTED, CLAIM_STATE, Claim, ClaimRetracted, ClaimState,
         EPOCH_CLOSED, EpochClosed, ROOT, RootRecord, SETTLEMENT, Settlement,
@@ -50,6 +51,7 @@ pub const ENTRIES: &[Entry] = &[
     Entry::of::<Duplicate>(DUPLICATE),
     Entry::of::<EpochClosed>(EPOCH_CLOSED),
     Entry::of::<Progress>(PROGRESS),
+    Entry::of::<Records>(RECORDS),
     Entry::of::<RootRecord>(ROOT),
     Entry::of::<SolanaFact>(ROOT_OBSERVED).only("fact", "root_set"),
     Entry::of::<Fault>(FAULT),

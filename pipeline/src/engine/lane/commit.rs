@@ -7,6 +7,7 @@
 use semel_schemas::{
     header::Headers,
     record::OutRecord,
+    sabotage::{Sabotage, sabotaged},
     time::WallTime,
     topic::{NextOffset, Partition},
 };
@@ -17,9 +18,12 @@ use super::{
         decide::{Decision, Failure, decide},
         task::TaskInput,
     },
-    Active, FENCED_WINDOW_MS, HOLD_MS, Lane, LaneError, MARK_EVERY_MS, Slot,
+    Active, FENCED_WINDOW_MS, HOLD_MS, Lane, LaneError, MARK_EVERY_MS, Slot, Suspect,
 };
 use crate::log::{Isolation, Log, LogError, Member, ProduceError, Reader, TxnError, TxnFault};
+
+/// Milliseconds after a rebalance in which being fenced says nothing of a second process.
+const REBALANCE_MS: u64 = 30_000;
 
 impl Lane {
     pub(super) fn commit(&mut self, now: WallTime) -> Result<(), LaneError> {
@@ -36,13 +40,19 @@ impl Lane {
                 Some(offsets) => Ok(Vec::clone(offsets)),
             };
             let result = result.and_then(|ready| {
-                let committed = self.member.commit(&ready);
+                let sent =
+                    if sabotaged(Sabotage::CommitWithoutOffsets) { &[] } else { ready.as_slice() };
+                let committed = self.member.commit(sent);
                 offsets = Some(ready);
                 committed
             });
             let Err(error) = result else { return self.promote(now) };
             tries += 1;
             let fault = match error.fault {
+                TxnFault::Unknown if sabotaged(Sabotage::UnknownIsCommitted) => {
+                    return self.promote(now);
+                }
+                TxnFault::Unknown if sabotaged(Sabotage::UnknownIsAbort) => TxnFault::Abort,
                 // Records may be half produced: only an abort makes that whole again.
                 TxnFault::Retry if offsets.is_none() => TxnFault::Abort,
                 fault => fault,
@@ -57,18 +67,30 @@ impl Lane {
 
     fn produce_all(&mut self) -> Result<Vec<(Partition, NextOffset)>, TxnError> {
         let mut offsets = Vec::new();
+        let mut late = Vec::new();
         let changelog = self.parts.stage.changelog.name.clone();
         for (partition, slot) in &mut self.slots {
             let Slot::Active(active) = slot else { continue };
             if !active.task.touched() {
                 continue;
             }
-            let cut = active.task.cut();
+            let bearer = (!active.leaving).then_some(self.parts.member.instance.as_str());
+            let cut = active.task.cut(bearer);
             offsets.push((*partition, cut.next));
-            for record in cut.outputs {
-                produce(&mut *self.member, record)?;
+            if sabotaged(Sabotage::CommitBeforeOutputs) {
+                late = cut.outputs;
+            } else {
+                for record in cut.outputs {
+                    produce(&mut *self.member, record)?;
+                }
+            }
+            if sabotaged(Sabotage::OutputsBeforeCommit) {
+                self.member.commit(&[(*partition, active.task.committed_next())])?;
             }
             for (key, value) in active.task.changelog() {
+                if value.is_none() && sabotaged(Sabotage::SkipTombstones) {
+                    continue;
+                }
                 let record = OutRecord {
                     topic: changelog.clone(),
                     partition: Some(*partition),
@@ -77,6 +99,12 @@ impl Lane {
                     headers: Headers::new(),
                 };
                 produce(&mut *self.member, record)?;
+            }
+            if sabotaged(Sabotage::CommitBeforeOutputs) {
+                self.member.commit(&offsets)?;
+                for record in std::mem::take(&mut late) {
+                    produce(&mut *self.member, record)?;
+                }
             }
         }
         Ok(offsets)
@@ -104,6 +132,7 @@ impl Lane {
         self.mark_reader = reader;
         self.parts.board.add(&stage.name, &sums);
         self.taken.clear();
+        self.fired = (0, None);
         self.open_since = None;
         self.in_a_row = 0;
         if self.probing {
@@ -118,13 +147,16 @@ impl Lane {
 
     /// The facts of a failed call; `tries`: how often it was made.
     fn facts(&mut self, fault: TxnFault, tries: u32, now: WallTime) -> Failure {
-        if fault == TxnFault::Rebuild {
+        // A new owner of partitions that were ours fences us too, once; a second process with our id
+        // does so again and again.
+        let moving = |at: WallTime| now.0.saturating_sub(at.0) < REBALANCE_MS;
+        if fault == TxnFault::Rebuild && !self.rebalanced_at.is_some_and(moving) {
             self.fenced_at.push_back(now);
         }
         self.fenced_at.retain(|at| now.0.saturating_sub(at.0) < FENCED_WINDOW_MS);
         Failure {
             fault,
-            inputs: self.taken.len(),
+            inputs: self.inputs(),
             in_a_row: if fault == TxnFault::Retry { tries } else { self.in_a_row + 1 },
             probed: self.probed,
             fenced: u32::try_from(self.fenced_at.len()).unwrap_or(u32::MAX),
@@ -164,27 +196,41 @@ impl Lane {
                 self.rewind(now)
             }
             Decision::Probe => {
+                let timer = self.fired.1.take();
                 self.rewind(now)?;
                 self.inputs_max = Some(1);
-                self.probe(now);
+                let of_input = self.ready.front().map(|(partition, _)| *partition);
+                if let Some(partition) = timer.map(|(partition, _)| partition).or(of_input) {
+                    self.probe(partition, now);
+                }
                 Ok(())
             }
             Decision::Condemn => {
+                let timer = self.fired.1.take();
                 self.rewind(now)?;
-                if let Some((_, input)) = self.ready.front_mut()
-                    && let TaskInput::Record(record) = input
-                {
-                    *input = TaskInput::Poison(record.clone());
-                }
+                self.condemn(timer);
                 Ok(())
             }
         }
     }
 
+    /// The one input of the cycle that failed, now at the head of the queue, or else the one timer.
+    fn condemn(&mut self, timer: Option<Suspect>) {
+        if let Some((partition, timer)) = timer {
+            if let Some(Slot::Active(active)) = self.slots.get_mut(&partition) {
+                active.task.condemn(timer);
+            }
+            return;
+        }
+        let Some((partition, input)) = self.ready.pop_front() else { return };
+        if let Some(input) = input.condemned() {
+            self.ready.push_front((partition, input));
+        }
+    }
+
     /// Commits once without any input, to see whether the log takes commits at all.
-    fn probe(&mut self, now: WallTime) {
-        let Some((partition, _)) = self.ready.front() else { return };
-        if let Some(Slot::Active(active)) = self.slots.get_mut(partition) {
+    fn probe(&mut self, partition: Partition, now: WallTime) {
+        if let Some(Slot::Active(active)) = self.slots.get_mut(&partition) {
             active.task.touch();
             self.probing = true;
             self.open_since = Some(now);
@@ -200,18 +246,18 @@ impl Lane {
         }
         for slot in self.slots.values_mut() {
             if let Slot::Active(active) = slot {
+                if sabotaged(Sabotage::PromoteOnAbort) {
+                    active.task.promote(&active.checkpoint)?;
+                }
                 active.task.roll_back();
                 active.effects_waiting = true;
                 active.task.begin(now);
             }
         }
-        for (partition, input) in self.taken.drain(..).rev() {
-            let input = match input {
-                TaskInput::Poison(record) => TaskInput::Record(record),
-                input => input,
-            };
-            self.ready.push_front((partition, input));
+        for (partition, input) in given_back(&mut self.taken).into_iter().rev() {
+            self.ready.push_front((partition, input.acquitted()));
         }
+        self.fired = (0, None);
         self.probing = false;
         self.open_since = self.any_touched().then_some(now);
         self.parts.board.add(&self.parts.stage.name, &Counts { aborts: 1, ..Counts::default() });
@@ -226,15 +272,33 @@ impl Lane {
         self.lives.clear();
         self.ready.clear();
         self.taken.clear();
+        self.fired = (0, None);
         self.open_since = None;
         self.probing = false;
         self.probed = false;
-        self.init_at = Some(now);
+        if !sabotaged(Sabotage::StaleProducerEpoch) {
+            self.init_at = Some(now);
+        }
         let partitions: Vec<_> = self.slots.keys().copied().collect();
         if let Err(error) = self.member.pause(&partitions) {
             tracing::warn!(%error, "pausing failed");
         }
     }
+}
+
+/// The inputs of an aborted transaction, in the order in which they were taken.
+fn given_back(taken: &mut Vec<(Partition, TaskInput)>) -> Vec<(Partition, TaskInput)> {
+    let mut taken = std::mem::take(taken);
+    if sabotaged(Sabotage::AbortReordersInputs) {
+        taken.reverse();
+    }
+    if sabotaged(Sabotage::DropOutcomeOnAbort) {
+        taken.retain(|(_, input)| !matches!(input, TaskInput::Outcome { .. }));
+    }
+    if sabotaged(Sabotage::DropRecordsOnAbort) {
+        taken.retain(|(_, input)| !matches!(input, TaskInput::Record(_)));
+    }
+    taken
 }
 
 /// Notes where the changelog ends after our commit, see [`Active::mark`]. A log that cannot say so

@@ -9,11 +9,12 @@
 //! is never run before it is restored, nor after its partition is gone; what waits in memory is
 //! bounded: beyond it partitions pause, and polls go on (Kafka trap 23).
 //!
-//! `mod` the cycle · `tasks` how tasks come and go · `commit` the end of a transaction ·
-//! `pressure` pauses.
+//! `mod` the cycle · `tasks` how tasks come and go · `takeover` from whom they come · `commit` the
+//! end of a transaction · `pressure` pauses.
 
 mod commit;
 mod pressure;
+mod takeover;
 mod tasks;
 
 use std::{
@@ -22,12 +23,15 @@ use std::{
     time::Duration,
 };
 
+use semel_operators::operator::TimerKey;
 use semel_schemas::{
+    sabotage::{Sabotage, sabotaged},
     time::WallTime,
     topic::{NextOffset, Partition, TopicId},
 };
 
 pub(super) use self::commit::produce;
+use self::takeover::Arrival;
 use super::{
     counts::Board,
     effects::{EffectPort, Job},
@@ -131,7 +135,12 @@ struct Active {
     /// While the quarantine is full: where the search for commands goes on, and when.
     search: Option<(Box<dyn Reader>, WallTime)>,
     paused: bool,
+    /// It is being handed over: its next commit says so.
+    leaving: bool,
 }
+
+/// A timer of a task: operator and name.
+type Suspect = (Partition, (u8, TimerKey));
 
 enum Slot {
     /// Waits for the producer, or for the log, until then.
@@ -150,12 +159,20 @@ pub struct Lane {
     life: u64,
     ready: VecDeque<(Partition, TaskInput)>,
     taken: Vec<(Partition, TaskInput)>,
+    /// Timers that fired since the last commit, and the last of them.
+    fired: (usize, Option<Suspect>),
     open_since: Option<WallTime>,
     inputs_max: Option<usize>,
     in_a_row: u32,
     probing: bool,
     probed: bool,
     fenced_at: VecDeque<WallTime>,
+    /// When partitions came or went last.
+    rebalanced_at: Option<WallTime>,
+    /// How our partitions came to us.
+    arrivals: BTreeMap<Partition, Arrival>,
+    /// Whom we fenced, and when.
+    fenced: BTreeMap<String, WallTime>,
     init_at: Option<WallTime>,
     more_timers: bool,
     /// Looks at the end of changelogs; kept, since a new one is a new connection.
@@ -195,12 +212,16 @@ impl Lane {
             life: 0,
             ready: VecDeque::new(),
             taken: Vec::new(),
+            fired: (0, None),
             open_since: None,
             inputs_max: None,
             in_a_row: 0,
             probing: false,
             probed: false,
             fenced_at: VecDeque::new(),
+            rebalanced_at: None,
+            arrivals: BTreeMap::new(),
+            fenced: BTreeMap::new(),
             init_at: Some(WallTime(0)),
             more_timers: false,
             mark_reader: None,
@@ -233,8 +254,17 @@ impl Lane {
             return Ok(busy);
         }
         self.take_outcomes();
-        busy |= self.work(now);
-        self.fire(now);
+        // While a cycle is narrowed down timers come first, so that records cannot hide one of them.
+        if self.inputs_max.is_some() {
+            self.fire(now);
+            busy |= self.work(now);
+        } else {
+            busy |= self.work(now);
+            self.fire(now);
+        }
+        if sabotaged(Sabotage::ActBeforeCommit) {
+            self.hand_out()?;
+        }
         let dry = self.ready.is_empty() && !busy;
         if self.is_due(now, dry) {
             busy = true;
@@ -255,6 +285,7 @@ impl Lane {
     /// [`LaneError`]; what is not committed will be done by the next owner.
     pub fn drain(mut self, now: WallTime) -> Result<(), LaneError> {
         self.ready.clear();
+        self.say_farewell(&self.slots.keys().copied().collect::<Vec<_>>(), now);
         let committed = if self.open_since.is_some() { self.commit(now) } else { Ok(()) };
         self.slots.clear();
         self.report();
@@ -299,7 +330,8 @@ impl Lane {
     fn take_outcomes(&mut self) {
         for done in self.parts.effects.outcomes() {
             let (partition, life) = done.task;
-            if self.lives.get(&partition) == Some(&life) {
+            let stale = sabotaged(Sabotage::StaleAttemptCounts);
+            if self.lives.get(&partition) == Some(&life) || stale {
                 let input = TaskInput::Outcome { attempt: done.attempt, outcome: done.outcome };
                 self.ready.push_back((partition, input));
             }
@@ -308,7 +340,8 @@ impl Lane {
 
     /// Processes inputs up to the bounds of a transaction.
     fn work(&mut self, now: WallTime) -> bool {
-        let bound = self.inputs_max.unwrap_or(self.parts.pace.inputs_max);
+        let narrow = self.inputs_max.map(|max| max.saturating_sub(self.fired.0));
+        let bound = narrow.unwrap_or(self.parts.pace.inputs_max);
         let mut busy = false;
         while self.taken.len() < bound && !self.probing {
             let Some((partition, input)) = self.ready.pop_front() else { break };
@@ -330,14 +363,29 @@ impl Lane {
 
     fn fire(&mut self, now: WallTime) {
         self.more_timers = false;
-        for slot in self.slots.values_mut() {
+        if self.probing {
+            return;
+        }
+        for (partition, slot) in &mut self.slots {
             let Slot::Active(active) = slot else { continue };
-            self.more_timers |= active.task.fire(now);
+            let used = self.taken.len() + self.fired.0;
+            let room = self.inputs_max.map_or(usize::MAX, |max| max.saturating_sub(used));
+            let fired = active.task.fire(now, room);
+            self.more_timers |= fired.more;
+            self.fired.0 += fired.count;
+            if let Some(timer) = fired.last {
+                self.fired.1 = Some((*partition, timer));
+            }
             if active.task.touched() {
                 active.effects_waiting = true;
                 self.open_since.get_or_insert(now);
             }
         }
+    }
+
+    /// Records, outcomes, commands and timers of the present cycle.
+    fn inputs(&self) -> usize {
+        self.taken.len() + self.fired.0
     }
 
     fn writes(&self) -> usize {
@@ -351,7 +399,7 @@ impl Lane {
     }
 
     fn is_due(&self, now: WallTime, dry: bool) -> bool {
-        let bound = self.inputs_max.is_some_and(|max| self.taken.len() >= max);
+        let bound = self.inputs_max.is_some_and(|max| self.inputs() >= max);
         let open = Open {
             inputs: self.taken.len(),
             writes: self.writes(),

@@ -5,6 +5,7 @@
 //! what belongs to a partition that is gone is forgotten whole.
 
 use semel_schemas::{
+    sabotage::{Sabotage, sabotaged},
     time::WallTime,
     topic::{NextOffset, Partition},
 };
@@ -25,12 +26,15 @@ impl Lane {
             Event::Assigned(partitions) => {
                 tracing::info!(group = %self.parts.member.group, ?partitions, "assigned");
                 self.forget(&partitions);
+                self.arrived(&partitions, now);
                 for partition in partitions {
                     self.slots.insert(partition, Slot::New(now));
                 }
             }
             Event::Revoked(partitions) => {
                 tracing::info!(group = %self.parts.member.group, ?partitions, "handing over");
+                self.rebalanced_at = Some(now);
+                self.say_farewell(&partitions, now);
                 if self.open_since.is_some() {
                     self.commit(now)?;
                 }
@@ -38,6 +42,7 @@ impl Lane {
             }
             Event::Lost(partitions) => {
                 tracing::warn!(group = %self.parts.member.group, ?partitions, "lost");
+                self.rebalanced_at = Some(now);
                 if self.open_since.is_some() {
                     self.rewind(now)?;
                 }
@@ -70,6 +75,7 @@ impl Lane {
         for partition in partitions {
             self.slots.remove(partition);
             self.lives.remove(partition);
+            self.arrivals.remove(partition);
         }
         self.ready.retain(|(partition, _)| !partitions.contains(partition));
         if !self.any_touched() {
@@ -125,6 +131,7 @@ impl Lane {
                     } else if restore.position() == before {
                         // It waits for a marker: another's transaction is not decided yet.
                         self.slots.insert(partition, Slot::Restoring(restore, committed));
+                        self.end_undecided(partition, now);
                         continue;
                     } else {
                         Slot::Restoring(restore, committed)
@@ -149,6 +156,7 @@ impl Lane {
             Err(LaneError::Log(LogError::Unavailable(text))) => {
                 tracing::info!(group = %self.parts.member.group, %partition, text,
                     "not to be restored yet");
+                self.end_undecided(partition, now);
                 Ok(Slot::New(now.plus_ms(RESTORE_AGAIN_MS)))
             }
             begun => begun,
@@ -186,6 +194,8 @@ impl Lane {
         task.check()?;
         if let Some(committed) = committed
             && committed != task.next()
+            && !sabotaged(Sabotage::RestoreToStableOffset)
+            && !sabotaged(Sabotage::RestoreUncommitted)
         {
             return Err(LaneError::Fatal(format!(
                 "stage `{}`, partition {partition}: the group stands at offset {committed}, the \
@@ -197,10 +207,17 @@ impl Lane {
         }
         tracing::debug!(stage = %stage.name, %partition, records = restored.records,
             next = %task.next(), "restored");
+        if let Some(bearer) = task.bearer().map(str::to_owned) {
+            self.fence(partition, &bearer, now);
+        }
         self.life += 1;
         self.lives.insert(partition, self.life);
         let from = task.next();
         self.member.start(partition, from)?;
+        if sabotaged(Sabotage::EffectsForgottenOnRestart) {
+            let forgotten = task.effects_ready(usize::MAX).into_iter();
+            task.under_way.extend(forgotten.map(|(a, pending)| (a, pending.request.ordering_key)));
+        }
         task.begin(now);
         if task.touched() {
             self.open_since.get_or_insert(now);
@@ -215,6 +232,7 @@ impl Lane {
             until: end,
             search: None,
             paused: false,
+            leaving: false,
         })))
     }
 }

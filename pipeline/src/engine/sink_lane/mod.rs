@@ -26,6 +26,7 @@ use semel_connectors::sink::{SinkBatch, SinkError, Written};
 use semel_schemas::{
     fault::Fault,
     record::Record,
+    sabotage::{Sabotage, sabotaged},
     time::WallTime,
     topic::{NextOffset, Offset, Partition, TopicId},
 };
@@ -375,13 +376,15 @@ impl SinkLane {
         };
         if let Some(slot) = self.slots.get_mut(&partition) {
             slot.at = at;
-            slot.buffer.clear();
+            if !sabotaged(Sabotage::SinkBufferKept) {
+                slot.buffer.clear();
+            }
             slot.paused = false;
             slot.phase = Phase::Idle;
             slot.backoff_ms = RETRY_MS.0;
             // Records that wait for a parent may be there from an earlier life: look once.
             slot.delayed = u64::from(at.is_some());
-            slot.look = at.map(|_| now);
+            slot.look = at.map(|_| now).filter(|_| looks());
         }
         self.member.start(partition, from)?;
         Ok(())
@@ -416,7 +419,8 @@ impl SinkLane {
     fn ask(&mut self, now: WallTime) {
         let untold: BTreeSet<_> = self.letters.iter().map(|letter| letter.partition).collect();
         for (partition, slot) in &mut self.slots {
-            if slot.at.is_some() && slot.look.is_none() && now.0 >= slot.looked_at.0 + LOOK_MS {
+            let due = slot.at.is_some() && now.0 >= slot.looked_at.0 + LOOK_MS;
+            if due && slot.look.is_none() && looks() {
                 slot.look = Some(now);
             }
             let ask = match &slot.phase {
@@ -541,6 +545,10 @@ fn next_batch(
         (None, Some(at)) if wants_tick(slot, now) => at,
         _ => return None,
     };
+    let (next, records) = match sabotaged(Sabotage::SinkOffsetsApart) {
+        true => offset_first(next, records, slot),
+        false => (next, records),
+    };
     slot.ticked_at = now;
     Some(SinkBatch {
         topic: parts.topic.name.clone(),
@@ -551,6 +559,25 @@ fn next_batch(
         records,
         reported: std::mem::take(&mut slot.reported).into_iter().collect(),
     })
+}
+
+/// Only for [`Sabotage::SinkOffsetsApart`]: the offset moves in a batch of its own, the records
+/// follow in one that moves nothing.
+fn offset_first(
+    next: NextOffset,
+    records: Vec<Record>,
+    slot: &mut Slot,
+) -> (NextOffset, Vec<Record>) {
+    if slot.at == Some(next) || records.is_empty() {
+        return (next, records);
+    }
+    records.into_iter().rev().for_each(|record| slot.buffer.push_front(record));
+    (next, Vec::new())
+}
+
+/// Whether outboxes are read.
+fn looks() -> bool {
+    !sabotaged(Sabotage::SinkLettersForgotten)
 }
 
 /// Whether an empty batch has something to do: release what waits, or take out what was told (at

@@ -15,7 +15,7 @@ use semel_schemas::{
 
 use super::{
     super::{counts::Counts, dead_letter},
-    LETTER_MAX, Phase, SinkAsk, SinkLane, next_batch,
+    LETTER_MAX, Phase, SinkAsk, SinkLane, looks, next_batch,
 };
 
 /// A dead letter that the group was not told yet.
@@ -56,7 +56,7 @@ impl SinkLane {
     pub(super) fn done_unseen(&mut self, partition: Partition, batch: &SinkBatch, now: WallTime) {
         self.done(partition, batch, 0, 1, &[]);
         if let Some(slot) = self.slots.get_mut(&partition) {
-            slot.look = Some(now);
+            slot.look = Some(now).filter(|_| looks());
             // A tick leaves no trace in the offset row: it may not have happened.
             slot.reported.extend(&batch.reported);
         }

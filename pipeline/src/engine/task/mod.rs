@@ -2,32 +2,36 @@
 //! out; the lane commits both with the task's next offset.
 //!
 //! Lives here: the walk of one input through the stage. May not live here: the log, clocks,
-//! threads. `mod` the task and its inputs · `steps` the operators · `progress` event time.
+//! threads. `mod` the task and its inputs · `steps` the operators · `firing` timers · `progress`
+//! event time.
 //! Invariants: an input either leaves everything it asked for, or nothing but a dead
 //! letter; the next offset is part of the state; `now` never goes back.
 
+mod firing;
 mod progress;
 mod steps;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use semel_operators::operator::{Clock, Envelope, EventTime, Input, StateView};
+use semel_operators::operator::{Envelope, EventTime, Input, StateView, TimerKey};
 use semel_schemas::{
     effect::Outcome,
     fault::{Fault, FaultCode},
     header,
     progress::PROGRESS,
     record::{OutRecord, Record},
+    sabotage::{Sabotage, sabotaged},
     time::WallTime,
     topic::{NextOffset, Partition, TopicId},
 };
 use serde::{Deserialize, Serialize};
 
+pub use self::firing::Fired;
 use super::{
     counts::Counts,
     dead_letter, effects,
-    overlay::{Overlay, Writes},
-    quarantine, timers,
+    overlay::{Overlay, Writes, full_key},
+    quarantine,
     topology::Stage,
 };
 
@@ -53,6 +57,20 @@ pub struct Meta {
     pub passed_on: EventTime,
     /// Records that wait behind quarantined keys.
     pub waiting: u32,
+    /// The transactional id of the lane that committed this, unless it handed the task over.
+    #[serde(default)]
+    pub bearer: Option<String>,
+}
+
+/// What a record of a changelog says of the lane that wrote it, if it says anything:
+/// `Some(None)` for a lane that hands the task over.
+#[must_use]
+pub fn bearer_in(record: &Record) -> Option<Option<String>> {
+    if record.key.as_deref()? != full_key(META, b"") {
+        return None;
+    }
+    let meta: Meta = semel_schemas::codec::decode(META, record.value.as_deref()?).ok()?;
+    Some(meta.bearer)
 }
 
 /// What a task is given.
@@ -72,6 +90,45 @@ pub enum TaskInput {
         /// The answer.
         outcome: Outcome,
     },
+    /// An outcome that was found to break the commit: it goes to the dead letters unread.
+    Spoilt {
+        /// The attempt.
+        attempt: u64,
+        /// The answer.
+        outcome: Outcome,
+    },
+}
+
+impl TaskInput {
+    /// The same input, found to break the commit; `None`: it is better left out (it comes again).
+    #[must_use]
+    pub fn condemned(self) -> Option<Self> {
+        match self {
+            Self::Record(record) | Self::Poison(record) => Some(Self::Poison(record)),
+            Self::Outcome { attempt, outcome } | Self::Spoilt { attempt, outcome } => {
+                Some(Self::Spoilt { attempt, outcome })
+            }
+            Self::Command(_) => None,
+        }
+    }
+
+    /// The same input with nothing held against it.
+    #[must_use]
+    pub fn acquitted(self) -> Self {
+        match self {
+            Self::Poison(record) => Self::Record(record),
+            Self::Spoilt { attempt, outcome } => Self::Outcome { attempt, outcome },
+            other => other,
+        }
+    }
+}
+
+/// The fault of an input without which the log takes a commit, and with which it does not.
+fn poison(what: &str) -> Fault {
+    Fault::new(
+        FaultCode::Poison,
+        format!("the commit failed again and again with this {what} in it, and without it did not"),
+    )
 }
 
 /// See the module.
@@ -101,6 +158,8 @@ pub struct Task {
     places: Vec<String>,
     /// When the first timer of each clock is due, as far as that is known.
     first_due: Option<[Option<u64>; 3]>,
+    /// A timer that goes to the dead letters when it fires next.
+    condemned: Option<(u8, TimerKey)>,
 }
 
 /// What one commit takes from a task.
@@ -133,6 +192,7 @@ impl Task {
             event_time: EventTime::default(),
             passed_on: EventTime::default(),
             waiting: 0,
+            bearer: None,
         };
         let meta = state
             .get(META, b"")
@@ -164,6 +224,7 @@ impl Task {
             touched: false,
             places,
             first_due: None,
+            condemned: None,
         })
     }
 
@@ -177,6 +238,12 @@ impl Task {
     #[must_use]
     pub fn next(&self) -> NextOffset {
         self.meta.next
+    }
+
+    /// The transactional id of the lane that committed last, if it did not hand the task over.
+    #[must_use]
+    pub fn bearer(&self) -> Option<&str> {
+        self.committed.bearer.as_deref()
     }
 
     /// Event time as committed.
@@ -227,14 +294,9 @@ impl Task {
         match input {
             TaskInput::Record(record) => self.record(record),
             TaskInput::Poison(record) => {
-                let fault = Fault::new(
-                    FaultCode::Poison,
-                    "the commit failed again and again with this record in it, and without it did \
-                     not",
-                );
                 self.counts.records_in += 1;
-                self.meta.next = record.next();
-                self.refuse(record, fault);
+                self.meta.next = after(&record);
+                self.refuse(record, poison("record"));
             }
             TaskInput::Command(record) => {
                 if quarantine::commanded(self, &record).is_err() {
@@ -242,74 +304,10 @@ impl Task {
                     self.undo();
                 }
             }
-            TaskInput::Outcome { attempt, outcome } => self.outcome(attempt, outcome),
+            TaskInput::Outcome { attempt, outcome } => self.outcome(attempt, Ok(outcome)),
+            TaskInput::Spoilt { attempt, .. } => self.outcome(attempt, Err(poison("outcome"))),
         }
         self.keep();
-    }
-
-    /// Fires what is due: event-time timers, then (once caught up) wall-clock timers, then passes
-    /// event time on if nothing due holds it back. A bounded number a call; `true` if more is due.
-    pub fn fire(&mut self, now: WallTime) -> bool {
-        let limit = self.stage.limits.timers_max;
-        let first_due = self.first_due();
-        let mut more = false;
-        for ((clock, until), first) in self.clocks(now).into_iter().zip(first_due) {
-            let (Some(until), Some(first)) = (until, first) else { continue };
-            if first > until {
-                continue;
-            }
-            let due = timers::due(&self.state, clock, until, limit);
-            more |= due.len() == limit;
-            for timer in due {
-                // An earlier one may have cancelled, moved or changed it.
-                let Some(payload) = timers::still(&self.state, &timer) else { continue };
-                self.set_now(now);
-                self.fire_one(timers::Due { payload, ..timer });
-                self.keep();
-            }
-        }
-        if !self.is_timer_due(now) && self.pass_event_time_on() {
-            self.keep();
-        }
-        more
-    }
-
-    /// Whether a timer of any clock is due, fired or not: what it is about to say belongs before
-    /// the event time that made it due.
-    fn is_timer_due(&mut self, now: WallTime) -> bool {
-        let mut clocks = self.clocks(now);
-        clocks[2].1 = Some(now.0.max(self.meta.now.0));
-        let first = self.first_due();
-        clocks.into_iter().zip(first).any(|((_, until), first)| first.is_some() && first <= until)
-    }
-
-    /// How far each clock has come.
-    fn clocks(&self, now: WallTime) -> [(Clock, Option<u64>); 3] {
-        let event_time = self.meta.event_time;
-        [
-            (Clock::Complete, event_time.complete.map(|s| s.0)),
-            (Clock::Finalized, event_time.finalized.map(|s| s.0)),
-            (Clock::Wall, self.caught_up.then_some(now.0.max(self.meta.now.0))),
-        ]
-    }
-
-    fn first_due(&mut self) -> [Option<u64>; 3] {
-        let state = &self.state;
-        *self.first_due.get_or_insert_with(|| {
-            [Clock::Complete, Clock::Finalized, Clock::Wall].map(|c| timers::first(state, c))
-        })
-    }
-
-    /// When [`Task::fire`] has something to do: zero for a timer of event time that is due.
-    #[must_use]
-    pub fn next_timer(&mut self) -> Option<WallTime> {
-        let clocks = self.clocks(WallTime(0));
-        let first = self.first_due();
-        let due = |at: usize| first[at].is_some() && first[at] <= clocks[at].1;
-        if due(0) || due(1) {
-            return Some(WallTime(0));
-        }
-        first[2].filter(|_| self.caught_up).map(WallTime)
     }
 
     /// Effects that may be handed out now, so that at most `limit` are under way.
@@ -326,16 +324,21 @@ impl Task {
             TaskInput::Record(record) | TaskInput::Poison(record) => {
                 record.next() <= self.meta.next
             }
-            TaskInput::Command(_) | TaskInput::Outcome { .. } => false,
+            TaskInput::Command(_) | TaskInput::Outcome { .. } | TaskInput::Spoilt { .. } => false,
         }
     }
 
-    /// What a commit takes. The task stays touched until [`Task::promote`].
-    pub fn cut(&mut self) -> Cut {
-        let meta = semel_schemas::codec::encode(&self.meta);
-        self.state.write(META, b"", Some(meta));
+    /// What a commit by `bearer` takes; `None`: by a lane that hands the task over. The task stays
+    /// touched until [`Task::promote`].
+    pub fn cut(&mut self, bearer: Option<&str>) -> Cut {
+        self.meta.bearer = bearer.map(str::to_owned);
+        let mut meta = self.meta.clone();
+        if sabotaged(Sabotage::OffsetOneTooSmall) {
+            meta.next = NextOffset(meta.next.0.saturating_sub(1));
+        }
+        self.state.write(META, b"", Some(semel_schemas::codec::encode(&meta)));
         self.state.keep_step();
-        Cut { outputs: std::mem::take(&mut self.outbox), next: self.meta.next }
+        Cut { outputs: std::mem::take(&mut self.outbox), next: meta.next }
     }
 
     /// The changes of state that go with [`Task::cut`], by full key.
@@ -408,7 +411,9 @@ impl Task {
 
     /// Undoes the present step (not what earlier ones left), but not the clock.
     pub(super) fn undo(&mut self) {
-        self.state.forget_step();
+        if !sabotaged(Sabotage::RefusedLeavesState) {
+            self.state.forget_step();
+        }
         self.first_due = None;
         self.step_out.clear();
         let (now, next) = (self.meta.now, self.meta.next);
@@ -418,7 +423,7 @@ impl Task {
 
     fn record(&mut self, record: Record) {
         self.counts.records_in += 1;
-        self.meta.next = record.next();
+        self.meta.next = after(&record);
         if let Err(fault) = self.try_record(&record) {
             self.undo();
             self.counts.records_in += 1;
@@ -464,7 +469,7 @@ impl Task {
     fn forwarded(&mut self, record: &Record) -> bool {
         let key = record.key.as_deref().unwrap_or_default();
         let right = semel_schemas::partition::partition_for_key(key, self.stage.input.partitions);
-        if right == self.partition {
+        if right == self.partition || sabotaged(Sabotage::MisplacedTaken) {
             return false;
         }
         let mut headers = record.headers.clone();
@@ -483,13 +488,15 @@ impl Task {
 
     pub(super) fn refuse(&mut self, record: Record, fault: Fault) {
         self.counts.dead_letters += 1;
-        self.step_out.push(dead_letter::letter(
-            &self.stage.name,
-            &self.stage.dead_letter,
-            &record,
-            &fault,
-            self.stage.limits.record_bytes_max,
-        ));
+        if !sabotaged(Sabotage::DeadLetterLost) {
+            self.step_out.push(dead_letter::letter(
+                &self.stage.name,
+                &self.stage.dead_letter,
+                &record,
+                &fault,
+                self.stage.limits.record_bytes_max,
+            ));
+        }
         quarantine::refused(self, record, &fault);
     }
 
@@ -504,7 +511,7 @@ impl Task {
         true
     }
 
-    fn outcome(&mut self, attempt: u64, outcome: Outcome) {
+    fn outcome(&mut self, attempt: u64, outcome: Result<Outcome, Fault>) {
         if let Some(order) = self.under_way.remove(&attempt) {
             self.answered.push((attempt, order));
         }
@@ -515,28 +522,17 @@ impl Task {
         let id = pending.request.id;
         let what = format!("outcome of effect `{id}`");
         let cause = format!("effect:{}/{}/{attempt}", self.stage.name, self.partition);
-        let result = self.run(operator, Input::Outcome { id, outcome }, &cause);
+        let result =
+            outcome.and_then(|outcome| self.run(operator, Input::Outcome { id, outcome }, &cause));
         if self.settle(result, &what) {
             effects::answer(&mut self.state, attempt);
         }
         self.counts.outcomes += 1;
     }
+}
 
-    fn fire_one(&mut self, timer: timers::Due) {
-        timers::cancel(&mut self.state, timer.operator, &timer.key);
-        self.first_due = None;
-        self.meta.sequence += 1;
-        let cause = format!(
-            "timer:{}/{}/{}/{}",
-            self.stage.name, self.partition, timer.key.name, self.meta.sequence
-        );
-        let what = format!("timer `{}`", timer.key.name);
-        let operator = usize::from(timer.operator);
-        let key = timer.key.clone();
-        let result = self.run(operator, Input::Timer { key, payload: timer.payload }, &cause);
-        if self.settle(result, &what) {
-            timers::cancel(&mut self.state, timer.operator, &timer.key);
-        }
-        self.counts.timers += 1;
-    }
+/// Where reading goes on after a record (Kafka trap 1).
+fn after(record: &Record) -> NextOffset {
+    let next = record.next();
+    if sabotaged(Sabotage::OffsetOneTooLarge) { NextOffset(next.0 + 1) } else { next }
 }

@@ -11,6 +11,7 @@ use semel_schemas::{
     header,
     progress::{PROGRESS, Progress},
     record::OutRecord,
+    sabotage::{Sabotage, sabotaged},
 };
 
 use super::{
@@ -25,18 +26,30 @@ impl Task {
         let Some(machine) = stage.operators.get(operator) else {
             return Err(Fault::new(FaultCode::UnknownTarget, format!("no operator {operator}")));
         };
-        let step = {
+        let (step, result) = {
             let place = &self.places[operator];
             let mut ctx =
                 Context::new(&self.state, self.meta.now, self.meta.event_time, cause, place);
             // The step's writes are in `ctx` alone, so what a panic leaves half done goes with it.
             match catch_unwind(AssertUnwindSafe(|| machine.apply(&mut ctx, input))) {
-                Ok(result) => result?,
+                Ok(result) => (ctx.finish(), result),
                 Err(panic) => return Err(broken(machine.name(), &*panic)),
             }
-            ctx.finish()
         };
+        if let Err(fault) = result {
+            if sabotaged(Sabotage::RefusedLeavesState) {
+                self.write_all(step);
+            }
+            return Err(fault);
+        }
         self.take_step(operator, step, cause)
+    }
+
+    /// Only for [`Sabotage::RefusedLeavesState`].
+    fn write_all(&mut self, step: Step) {
+        for ((store, key), value) in step.writes {
+            self.state.write(store, &key, value);
+        }
     }
 
     fn take_step(&mut self, operator: usize, step: Step, cause: &str) -> Result<(), Fault> {

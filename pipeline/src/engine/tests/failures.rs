@@ -200,20 +200,104 @@ fn while_the_log_is_down_memory_is_bounded_and_polls_go_on() {
     assert_eq!(driver.count_of(P0, "a"), 30_001);
 }
 
+fn reasons(driver: &crate::testing::Driver) -> Vec<(String, String)> {
+    let of = |letter: &semel_schemas::record::Record, name| {
+        letter.headers.get_str(name).unwrap_or_default().to_owned()
+    };
+    let letters = driver.letters();
+    letters.iter().map(|l| (of(l, "semel-fault"), of(l, "semel-origin"))).collect()
+}
+
+fn one_reason(origin: &str) -> Vec<(String, String)> {
+    vec![("SEM-0021".to_owned(), origin.to_owned())]
+}
+
 #[test]
-fn a_timer_that_breaks_the_commit_condemns_no_record() {
-    let mut driver = poisoned("bad");
-    driver.give("a", "wall:w:1000=emit:bad");
+fn a_timer_that_breaks_the_commit_is_found_among_timers_and_records() {
+    for with_records in [0, 40] {
+        let mut driver = poisoned("bad");
+        for n in 0..100 {
+            let text = if n == 37 { "bad" } else { "good" };
+            driver.give("a", &format!("wall:w{n}:1000=emit:{text};event:e{n}:5=emit:early"));
+        }
+        driver.run();
+        driver.skip(1_000);
+        driver.progress("source", 5);
+        for n in 0..with_records {
+            driver.give(&format!("k{}", n % 10), "add");
+        }
+        driver.run();
+        driver.advance(5_000).unwrap();
+        assert_eq!(reasons(&driver), one_reason("s/0: timer `w37`"), "{with_records}");
+        let outs = driver.outs();
+        let of = |text: &str| outs.iter().filter(|out| *out == text).count();
+        assert_eq!((of("good"), of("early"), of("bad")), (99, 100, 0));
+        let total: u64 = (0..10).map(|n| driver.count_of(P0, &format!("k{n}"))).sum();
+        assert_eq!(total, with_records, "no record is condemned with it");
+        driver.give("b", "wall:later:1000=emit:good");
+        driver.advance(2_000).unwrap();
+        assert_eq!(driver.of_key("later"), ["good"]);
+    }
+}
+
+#[test]
+fn a_timer_of_one_task_does_not_hold_up_another_task_for_ever() {
+    let mut stage = stage(2);
+    stage.progress_to.clear();
+    let mut driver = driver(stage);
+    driver.faults().poison(|record| record.value.as_deref() == Some(b"bad"));
+    let keys = [super::toys::key_in(P0, 2), super::toys::key_in(super::toys::P1, 2)];
+    driver.give(&keys[0], "wall:w:1000=emit:bad|add");
+    driver.give(&keys[1], "wall:v:1000=emit:good");
     driver.run();
-    driver.skip(1_000);
+    for _ in 0..10 {
+        driver.give(&keys[1], "add");
+        driver.advance(500).unwrap();
+    }
+    assert_eq!(reasons(&driver), one_reason("s/0: timer `w`"));
+    assert_eq!(driver.of_key(&keys[1]).len(), 10);
+    assert_eq!(driver.of_key("v"), ["good"]);
+}
+
+#[test]
+fn an_outcome_that_breaks_the_commit_is_found_and_its_effect_not_asked_for_again() {
+    let mut driver = poisoned("bad");
+    for n in 0..20 {
+        driver.give("a", &format!("effect:e{n}:o{n}"));
+    }
+    driver.run();
+    assert_eq!(driver.asked().len(), 20);
+    for n in 0..20 {
+        driver.say(&format!("e{n}"), if n == 13 { "bad" } else { "good" });
+    }
     driver.give("b", "add");
     driver.run();
-    driver.advance(5_000).unwrap();
-    assert!(driver.letters().is_empty());
-    driver.faults().poison(|_| false);
     driver.advance(1_000).unwrap();
+    assert_eq!(reasons(&driver), one_reason("s/0: outcome of effect `e13`"));
+    assert_eq!(driver.outs().iter().filter(|out| *out == "good").count(), 19);
     assert_eq!(driver.count_of(P0, "b"), 1);
-    assert_eq!(driver.of_key("w"), ["bad"]);
+    assert!(driver.asked().is_empty());
+    driver.crash("s").unwrap();
+    driver.run();
+    assert!(driver.asked().is_empty(), "it is answered for good");
+}
+
+#[test]
+fn a_log_that_is_down_condemns_neither_timers_nor_outcomes() {
+    let mut driver = one();
+    driver.give("a", "effect:e:o;wall:w:1000=emit:timer");
+    driver.run();
+    driver.say("e", "answer");
+    driver.faults().down();
+    driver.advance(30_000).unwrap();
+    let tries = driver.faults().commits().len();
+    assert!(tries < 500, "{tries} tries in 30 s: it waits in between");
+    driver.faults().up();
+    driver.advance(1_000).unwrap();
+    let mut outs = driver.outs();
+    outs.sort();
+    assert_eq!(outs, ["answer", "timer"]);
+    assert!(driver.letters().is_empty());
 }
 
 #[test]

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use semel_schemas::topic::NextOffset;
+use semel_schemas::{record::OutRecord, topic::NextOffset};
 
 use super::toys::{Look, P0, P1, driver, key_in, stage};
 use crate::{
     engine::topology::Stage,
-    log::{Log, TxnFault, sim::Generations},
+    log::{Log, TxnFault, conformance::RawProducer, sim::Generations},
     testing::{Call, Driver, LaneId, When},
 };
 
@@ -133,12 +133,85 @@ fn a_zombie_that_wakes_up_hears_of_its_loss_and_takes_part_again() {
 #[test]
 fn fenced_twice_in_a_minute_stops_and_names_the_id() {
     let (mut driver, _, _) = two();
+    // Just after a rebalance it may be a new owner that fences.
+    driver.advance(31_000).unwrap();
     for _ in 0..2 {
         driver.faults().next(Call::Commit, When::Before, TxnFault::Rebuild);
     }
     driver.give("k0", "add");
     let text = driver.stopped();
     assert!(text.contains("`t.s.0.0`") && text.contains("instance id"), "{text}");
+}
+
+#[test]
+fn fenced_again_and_again_just_after_a_rebalance_is_the_work_of_new_owners() {
+    let (mut driver, _, _) = two();
+    for _ in 0..5 {
+        driver.faults().next(Call::Commit, When::Before, TxnFault::Rebuild);
+        driver.give("k0", "add");
+        driver.run();
+    }
+    assert_eq!(driver.of_key("k0"), ["1", "2", "3", "4", "5"]);
+}
+
+fn fences(driver: &Driver) -> usize {
+    driver.faults().calls().iter().filter(|call| **call == "fence").count()
+}
+
+/// The second process owns one partition with `key`, and the first, which owns the other, is about
+/// to stand still. Both have committed.
+fn about_to_stand_still() -> (Driver, LaneId, LaneId, [String; 2]) {
+    let (mut driver, first, stage) = two();
+    let second = driver.join(stage, "1");
+    driver.run();
+    let of_first = driver.partitions(first).unwrap()[0];
+    let of_second = driver.partitions(second).unwrap()[0];
+    let keys = [key_in(of_first, 2), key_in(of_second, 2)];
+    for key in &keys {
+        driver.give(key, "add");
+    }
+    driver.run();
+    assert_eq!(fences(&driver), 0, "what was handed over is not taken by force");
+    (driver, first, second, keys)
+}
+
+#[test]
+fn a_transaction_that_a_silent_process_left_open_holds_up_its_heir_no_longer_than_its_session() {
+    let (mut driver, first, second, [key, _]) = about_to_stand_still();
+    driver.give(&key, "add");
+    // Written and not decided: it stands still in the middle of its commit.
+    driver.faults().next(Call::Commit, When::Before, TxnFault::Unknown);
+    driver.step(first).unwrap();
+    driver.step(first).unwrap();
+    driver.freeze(first).unwrap();
+    assert_eq!(driver.of_key(&key), ["1"]);
+    driver.advance(8_000).unwrap();
+    assert_eq!(driver.partitions(second).unwrap(), [P0, P1]);
+    assert_eq!(driver.of_key(&key), ["1", "2"], "before the transaction's timeout of 10 s");
+    assert_eq!(fences(&driver), 1);
+    driver.thaw(first).unwrap();
+    driver.run();
+    driver.give(&key, "add");
+    driver.run();
+    assert_eq!(driver.of_key(&key), ["1", "2", "3"]);
+}
+
+#[test]
+fn what_a_silent_process_left_open_in_output_topics_alone_holds_up_nobody_either() {
+    let (mut driver, first, _, [key, other]) = about_to_stand_still();
+    driver.freeze(first).unwrap();
+    // Of its next transaction the log has an output and nothing else yet.
+    let mut half = driver.sim().raw("t.s.0.0", std::time::Duration::from_secs(10)).unwrap();
+    let record = super::toys::raw("out", &other, Some(b"half"), "out");
+    half.produce(OutRecord { partition: None, ..record }).unwrap();
+    driver.give(&other, "add");
+    driver.run();
+    assert_eq!(driver.of_key(&other), ["1"], "readers stop at the open transaction");
+    driver.give(&key, "add");
+    driver.advance(8_000).unwrap();
+    assert_eq!(driver.of_key(&other), ["1", "2"]);
+    assert_eq!(driver.of_key(&key), ["1", "2"]);
+    assert!(half.commit().is_err());
 }
 
 #[test]

@@ -217,3 +217,25 @@ pub fn a_second_process_of_one_instance_fences_the_first(h: &mut dyn Weak) {
     });
     assert_eq!(second.owned.len(), 1);
 }
+
+/// Trap 4: who takes over from a lane that went without a farewell need not wait for the timeout:
+/// fencing its id aborts what it left open, offsets too, and it cannot commit any more.
+pub fn fencing_ends_the_transaction_of_a_silent_producer(h: &mut dyn Weak) {
+    let (source, out) = (topic(h, "source", 1), topic(h, "out", 1));
+    let nexts = append(h.log(), &source, P0, &["a", "b"]);
+    let spec = spec(h, &h.name("group"), &source, &h.name("owner"));
+    let mut owner = Lane::owner(h, &spec, 1);
+    owner.commit(h, &[(P0, nexts[0])]).expect("the owner commits");
+    let silent = h.name("silent");
+    let mut raw = h.raw(&silent);
+    raw.produce(put(&out, P0, "k", "left open")).expect("the record is taken");
+    raw.send_offsets(&spec.group, &source, &[(P0, nexts[1])]).expect("accepted");
+    append(h.log(), &out, P0, &["behind"]);
+    assert!(committed_texts(h, &out).is_empty());
+    h.log().fence(&silent).expect("it is fenced");
+    until(h, "readers go on", || (committed_texts(h, &out) == ["behind"]).then_some(()));
+    let found = until(h, "the offset is stable", || owner.member.committed(&[P0]).ok());
+    assert_eq!(found.get(&P0), Some(&nexts[0]));
+    raw.commit().expect_err("it is fenced");
+    assert_eq!(committed_texts(h, &out), ["behind"]);
+}

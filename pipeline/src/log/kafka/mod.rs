@@ -2,8 +2,8 @@
 //!
 //! Lives here: [`KafkaLog`] and what it makes: members (`member`: a `consumer` of a group and a
 //! transactional `producer`) and readers (`reader`); topics (`topics`), client settings
-//! (`settings`), the meaning of errors (`classify`), and the few calls that rust-rdkafka lacks
-//! (`ffi`). May not live here: anything that knows tasks, state or operators.
+//! (`settings`), the meaning of errors (`classify`), the few calls that rust-rdkafka lacks (`ffi`),
+//! and what tools ask beside (`operate`, `feeder`). May not live here: anything that knows tasks, state or operators.
 //!
 //! Numbers of traps refer to the table "Exactly-once on Kafka with librdkafka: the recipe and its
 //! traps"; each has a test `trap_NN_…` here or in `tests/kafka/traps.rs` that fails when its guard
@@ -14,8 +14,10 @@
 
 mod classify;
 mod consumer;
+mod feeder;
 mod ffi;
 mod member;
+mod operate;
 mod producer;
 mod reader;
 mod settings;
@@ -39,7 +41,7 @@ use semel_schemas::{
     topic::{NextOffset, Offset, Partition, TopicName},
 };
 
-pub use self::settings::KafkaConfig;
+pub use self::{feeder::Feeder, operate::KafkaTools, settings::KafkaConfig};
 use self::{
     member::KafkaMember,
     producer::TxnProducer,
@@ -127,6 +129,9 @@ impl Default for Guards {
 /// How long a transaction of [`Log::append`] may take.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Half of what [`Log::fence`] may take: a lane waits for it.
+const FENCE_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// What everything made by one [`KafkaLog`] shares.
 struct Shared {
     brokers: String,
@@ -176,6 +181,15 @@ impl KafkaLog {
         producer.init().map_err(|e| LogError::Unavailable(e.text))?;
         Ok(producer)
     }
+}
+
+/// Waits at most `wait` until nothing of a producer is unsent; true if so (Kafka trap 40). For the
+/// benchmarks' baseline.
+pub(crate) fn flush<C: rdkafka::producer::ProducerContext>(
+    producer: &rdkafka::producer::BaseProducer<C>,
+    wait: Duration,
+) -> bool {
+    ffi::flush(rdkafka::producer::Producer::client(producer), wait)
 }
 
 /// A text that no other call, in any process, returns.
@@ -240,6 +254,13 @@ impl Log for KafkaLog {
         })?;
         *slot = Some(producer);
         Ok(places)
+    }
+
+    fn fence(&self, instance: &str) -> Result<(), LogError> {
+        let deadlines = Deadlines::new(FENCE_TIMEOUT)?;
+        let (shared, id) = (Arc::clone(&self.shared), instance.to_owned());
+        let mut heir = TxnProducer::new(shared, id, deadlines, Reports::Errors);
+        heir.init().map_err(|e| LogError::Unavailable(e.text))
     }
 }
 

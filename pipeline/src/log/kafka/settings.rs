@@ -82,6 +82,9 @@ const FIXED: &[&str] = &[
     "transactional.id",
 ];
 
+/// How long a record of a feeder may wait for its acknowledgement: as long as brokers may be away.
+const FEED_TIMEOUT_MS: &str = "600000";
+
 /// Settings whose values nobody may read.
 const SECRET: &[&str] = &[
     "sasl.oauthbearer.client.secret",
@@ -208,11 +211,24 @@ impl Settings {
             if self.guards.cooperative { "cooperative-sticky" } else { "range,roundrobin" };
         config
             .set("session.timeout.ms", session.to_string())
-            .set("heartbeat.interval.ms", (session / 3).max(1).to_string())
+            // What the group decides a member hears with its next heartbeat, so this is silence
+            // for the partitions of a member that died.
+            .set("heartbeat.interval.ms", (session / 6).max(1).to_string())
             .set("partition.assignment.strategy", strategy);
         if self.guards.static_membership {
             config.set("group.instance.id", &spec.instance);
         }
+        config
+    }
+
+    /// A plain producer that waits an outage out (see [`super::Feeder`]).
+    pub(super) fn feeder(&self) -> ClientConfig {
+        let mut config = self.base(&[("linger.ms", "5"), ("queue.buffering.max.kbytes", "65536")]);
+        config
+            .set("enable.idempotence", "true")
+            .set("message.timeout.ms", FEED_TIMEOUT_MS)
+            .set("partitioner", "consistent_random");
+        without_group(&mut config);
         config
     }
 

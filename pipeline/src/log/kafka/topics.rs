@@ -32,6 +32,27 @@ use crate::log::{Cleanup, LogError, TopicInfo, TopicSpec};
 /// How long brokers may take to hear of a new topic from their controller.
 const HEARSAY: Duration = Duration::from_millis(500);
 
+/// How long one try to reach a broker takes.
+const GREETING: Duration = Duration::from_millis(500);
+
+/// What a person is told when client and broker do not trust each other.
+fn stranger(code: RDKafkaErrorCode) -> Option<&'static str> {
+    match code {
+        RDKafkaErrorCode::Authentication
+        | RDKafkaErrorCode::SaslAuthenticationFailed
+        | RDKafkaErrorCode::UnsupportedSASLMechanism
+        | RDKafkaErrorCode::IllegalSASLState => Some(
+            "the broker does not let us in: check sasl.mechanism, sasl.username and what \
+             sasl.password points to",
+        ),
+        RDKafkaErrorCode::SSL => Some(
+            "there is no TLS with the broker: check security.protocol, the port, and that \
+             ssl.ca.location names the authority that signed its certificate",
+        ),
+        _ => None,
+    }
+}
+
 /// What a producer must know of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TopicFacts {
@@ -68,8 +89,29 @@ impl Topics {
             patience,
             facts: Mutex::default(),
         };
-        topics.names()?;
+        topics.greet()?;
         Ok(topics)
+    }
+
+    /// Waits until a broker answers. A broker that refuses us, or that we do not trust, looks to a
+    /// question like one that is away: only the client's events tell.
+    fn greet(&self) -> Result<(), LogError> {
+        let deadline = Instant::now() + self.patience;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let answer = self.probe.fetch_metadata(None, left.min(GREETING));
+            let Err(error) = answer else { return Ok(()) };
+            while let Some(event) = self.probe.poll(Duration::ZERO) {
+                let code = event.err().and_then(|e| e.rdkafka_error_code());
+                if let Some(why) = code.and_then(stranger) {
+                    let brokers = &self.brokers;
+                    return Err(LogError::Refused(format!("Kafka at {brokers}: {why}")));
+                }
+            }
+            if left.is_zero() {
+                return Err(self.failed("its topics", &error));
+            }
+        }
     }
 
     fn unavailable(&self, what: &str, why: impl std::fmt::Display) -> LogError {
@@ -352,7 +394,7 @@ fn replication(spec: &TopicSpec, brokers: usize) -> Result<u16, LogError> {
 }
 
 /// The cluster will say the same again.
-fn is_refusal(code: RDKafkaErrorCode) -> bool {
+pub(super) fn is_refusal(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(
         code,
@@ -456,7 +498,7 @@ impl Wake for Unpark {
 
 /// Waits for a future of the admin client, which is driven by a thread of its own. (A runtime's
 /// `block_on` would panic where the caller stands inside another runtime.)
-fn wait_for<F: Future>(future: F) -> F::Output {
+pub(super) fn wait_for<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut context = Context::from_waker(&waker);

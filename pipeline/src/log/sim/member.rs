@@ -10,6 +10,7 @@ use std::{
 
 use semel_schemas::{
     record::OutRecord,
+    sabotage::{Sabotage, sabotaged},
     topic::{NextOffset, Partition},
 };
 
@@ -246,6 +247,9 @@ impl SimMember {
             Generations::AtPoll => Some(self.generation),
         };
         cluster.send_offsets(session, (self.group, self.topic), &offsets, |group| {
+            if sabotaged(Sabotage::OffsetsOfNoGeneration) {
+                return Ok(());
+            }
             let id = self.id.unwrap_or_default();
             group.check(id, self.instance.as_deref(), generation).map_err(|stranger| {
                 let text = match stranger {
@@ -370,11 +374,14 @@ impl Member for SimMember {
     }
 
     fn commit(&mut self, offsets: &[(Partition, NextOffset)]) -> Result<(), TxnError> {
-        if offsets.is_empty() {
-            return self.check_offsets(offsets);
-        }
         let shared = self.shared.clone();
         let mut cluster = shared.lock();
+        if offsets.is_empty() {
+            if sabotaged(Sabotage::CommitWithoutOffsets) {
+                return self.producer.commit(&mut cluster);
+            }
+            return self.check_offsets(offsets);
+        }
         let sent = self
             .producer
             .session()

@@ -45,6 +45,7 @@ pub use self::{
 };
 use super::{
     Cleanup, Isolation, Log, LogError, Member, MemberSpec, Reader, TopicInfo, TopicSpec, TxnError,
+    TxnFault,
 };
 
 /// When a member that is alive hears of a new generation.
@@ -290,5 +291,13 @@ impl Log for SimLog {
 
     fn append(&self, records: Vec<OutRecord>) -> Result<Vec<(Partition, Offset)>, LogError> {
         self.shared.lock().append(records)
+    }
+
+    fn fence(&self, instance: &str) -> Result<(), LogError> {
+        match self.shared.lock().init(instance, 1_000) {
+            // Markers that are held are on their way all the same.
+            Ok(_) | Err(TxnError { fault: TxnFault::Retry, .. }) => Ok(()),
+            Err(error) => Err(LogError::Unavailable(error.text)),
+        }
     }
 }
