@@ -311,6 +311,9 @@ impl Log for TapLog {
     fn append(&self, records: Vec<OutRecord>) -> Result<Vec<(Partition, Offset)>, LogError> {
         self.log.append(records)
     }
+    fn fence(&self, instance: &str) -> Result<(), LogError> {
+        self.log.fence(instance)
+    }
 }
 
 struct TapMember {
