@@ -377,6 +377,11 @@ impl Member for TapMember {
         self.fate.at(Call::Produce, When::After);
         answer
     }
+    fn make_room(&mut self) -> Result<(), TxnError> {
+        // While a producer waits, what holds it up arrives: the oldest marker on its way.
+        self.log.deliver_marker(0);
+        self.member.make_room()
+    }
     fn commit(&mut self, offsets: &[(Partition, NextOffset)]) -> Result<(), TxnError> {
         match self.fate.at(Call::Commit, When::Before) {
             Some(What::Fault(fault)) => return Err(injected(fault, Call::Commit)),
