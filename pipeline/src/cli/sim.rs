@@ -60,6 +60,7 @@ pub(super) fn sim(args: &Args) -> Done {
         jobs: args.jobs.unwrap_or(cores),
         sabotage,
         runs: if args.twice { Runs::Twice } else { Runs::Once },
+        wanted: Vec::new(),
     };
     if args.trace {
         let report = swarm::one(swarm.subject.as_ref(), swarm.first, sabotage, Trace::Written);

@@ -52,6 +52,8 @@ pub enum Kind {
     Disk,
     /// Wall clocks jump.
     Clock,
+    /// A storm of timers: every clock jumps ahead at once, and all that waited is due.
+    Storm,
     /// The node of the chain fails, lags or drops what it is sent.
     Node,
     /// Outcomes of effects are slow, come twice or never.
@@ -78,6 +80,7 @@ const KINDS: &[Kind] = &[
     Kind::Compact,
     Kind::Disk,
     Kind::Clock,
+    Kind::Storm,
     Kind::Node,
     Kind::Effects,
     Kind::Stall,

@@ -5,7 +5,7 @@
 //! asked is done all the same, or not, as the seed says; a write that lands late holds its
 //! partition's offset row until then, as a transaction whose commit is under way does.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use semel_connectors::{
     sink::{Sink, SinkError},
@@ -41,6 +41,9 @@ pub(super) struct OutSink {
     pub(super) sink: Arc<dyn Sink>,
 }
 
+/// Takes a line of the trace; nothing is formatted for a run without one.
+type Note<'a> = &'a mut dyn FnMut(fmt::Arguments<'_>);
+
 /// What is under way.
 enum Way {
     /// A question, to be dealt with.
@@ -73,8 +76,8 @@ pub(super) struct Outside {
     held: BTreeMap<(usize, u32), u64>,
 }
 
-impl std::fmt::Debug for Outside {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Outside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Outside").field("under_way", &self.way.len()).finish_non_exhaustive()
     }
 }
@@ -126,7 +129,7 @@ impl Outside {
     }
 
     /// Takes up what was asked, and does what is due.
-    pub(super) fn run(&mut self, now_ms: u64, note: &mut dyn FnMut(String)) {
+    pub(super) fn run(&mut self, now_ms: u64, note: Note<'_>) {
         for asked in self.wire.asked() {
             let latency = self.latency();
             let mut due = now_ms + latency;
@@ -156,7 +159,7 @@ impl Outside {
                 Way::Answer(lane, answer) => self.wire.answered(lane, answer),
                 Way::Landing(sink, partition, ask) => {
                     let landed = self.ask(sink, partition, &ask);
-                    note(format!("a late write to {} lands: {landed:?}", self.name(sink)));
+                    note(format_args!("a late write to {} lands: {landed:?}", self.name(sink)));
                 }
             }
         }
@@ -172,7 +175,7 @@ impl Outside {
         asked: Asked,
         fault: Option<DatabaseFault>,
         effect: Option<EffectFault>,
-        note: &mut dyn FnMut(String),
+        note: Note<'_>,
     ) {
         // What the dead have asked is done or not.
         let dead = !self.wire.is_alive(asked.lane);
@@ -189,7 +192,7 @@ impl Outside {
                     return;
                 }
                 let (answer, slow) = self.sink(now_ms, (sink, partition), &ask, fault);
-                note(format!("{} answers {answer:?}", self.name(sink)));
+                note(format_args!("{} answers {answer:?}", self.name(sink)));
                 let back = now_ms + self.latency() + slow;
                 self.send(back, Way::Answer(asked.lane, (partition, life, answer)));
             }
@@ -202,7 +205,7 @@ impl Outside {
         lane: u64,
         job: &Job,
         fault: Option<EffectFault>,
-        note: &mut dyn FnMut(String),
+        note: Note<'_>,
     ) {
         let node = match &mut self.node {
             Some((fault, left)) if *left > 0 => {
@@ -227,7 +230,7 @@ impl Outside {
             }
             Some(EffectFault::Slow(_)) | None => self.chain.perform(&job.effect, node),
         };
-        note(format!("effect {} of {:?}: {}", job.attempt, job.task.0, told(&outcome)));
+        note(format_args!("effect {} of {:?}: {}", job.attempt, job.task.0, Told(&outcome)));
         let done = Done { task: job.task, attempt: job.attempt, outcome };
         self.send(back, Way::Outcome(lane, done));
     }
@@ -292,15 +295,19 @@ impl Outside {
 }
 
 /// An outcome in a few words.
-fn told(outcome: &Outcome) -> String {
-    match outcome {
-        Outcome::Blocks { facts, complete, .. } => {
-            format!("{} facts, complete up to slot {complete}", facts.len())
+struct Told<'a>(&'a Outcome);
+
+impl fmt::Display for Told<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Outcome::Blocks { facts, complete, .. } => {
+                write!(f, "{} facts, complete up to slot {complete}", facts.len())
+            }
+            Outcome::Account { context_slot, data } => {
+                let there = if data.is_some() { "an account" } else { "no account" };
+                write!(f, "{there} at slot {context_slot}")
+            }
+            other => write!(f, "{other:?}"),
         }
-        Outcome::Account { context_slot, data } => {
-            let there = if data.is_some() { "an account" } else { "no account" };
-            format!("{there} at slot {context_slot}")
-        }
-        other => format!("{other:?}"),
     }
 }

@@ -81,6 +81,11 @@ impl Process {
         }
     }
 
+    /// Its wall clock jumps, not further from the others than a bad one would be.
+    pub(super) fn turn_clock(&mut self, ms: i64) {
+        self.skew_ms = (self.skew_ms + ms).clamp(-40_000, 40_000);
+    }
+
     /// Its wall clock.
     pub(super) fn clock(&self, now_ms: u64) -> WallTime {
         WallTime(now_ms.saturating_add_signed(self.skew_ms))

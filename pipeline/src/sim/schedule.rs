@@ -81,6 +81,11 @@ pub enum Act {
         /// By so many milliseconds.
         ms: i64,
     },
+    /// The wall clocks of all processes jump ahead, so that every timer in between is due at once.
+    Storm {
+        /// By so many milliseconds.
+        ms: i64,
+    },
     /// Markers of transactions arrive one by one.
     Markers {
         /// For how long.
@@ -208,6 +213,7 @@ fn fault(options: &Options, kind: Kind, rng: &mut Rng) -> Act {
         Kind::Clock => {
             Act::Clock { process, ms: *rng.pick(&[-20_000, -1_000, 1_000, 5_000, 30_000]) }
         }
+        Kind::Storm => Act::Storm { ms: *rng.pick(&[2_000, 10_000, 30_000]) },
         Kind::Node => node(rng),
         Kind::Effects => Act::Effect(match rng.below(4) {
             0 => EffectFault::Slow(rng.within(1, 9_000)),

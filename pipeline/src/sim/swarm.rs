@@ -31,6 +31,8 @@ pub struct Swarm {
     pub sabotage: Option<Sabotage>,
     /// Whether each seed is run twice and its traces are compared.
     pub runs: Runs,
+    /// The invariants whose violation ends the search; none: any of them, and whatever else fails.
+    pub wanted: Vec<&'static str>,
 }
 
 /// How often a seed is run.
@@ -111,7 +113,10 @@ impl Swarm {
                             return;
                         }
                         let seed = self.first.saturating_add(number);
-                        let report = self.seed(seed);
+                        let mut report = self.seed(seed);
+                        if let Ok(report) = &mut report {
+                            report.failure.take_if(|failure| !self.wants(failure));
+                        }
                         let ended = !matches!(&report, Ok(Report { failure: None, .. }));
                         if ended {
                             // Those before it are under way; none behind it is begun.
@@ -124,6 +129,10 @@ impl Swarm {
         });
         let sums = sums.into_inner().unwrap_or_else(PoisonError::into_inner);
         sums.map(|sums| Outcome { took: began.elapsed(), ..sums })
+    }
+
+    fn wants(&self, failure: &Failure) -> bool {
+        self.wanted.is_empty() || self.wanted.contains(&failure.invariant.as_str())
     }
 
     fn seed(&self, seed: u64) -> Result<Report, Vec<String>> {

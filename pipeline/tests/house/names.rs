@@ -1,5 +1,5 @@
 //! Every invariant (`pipeline/INVARIANTS.md`) and every Kafka trap (`pipeline/TRAPS.md`) is named
-//! by a test that exists.
+//! by a test that exists, and every invariant by the broken variants that prove its checker.
 //!
 //! A test is named by `path/file.rs::function`, or by the beginning `trap_NN_` that all tests of
 //! one trap share. Properties of a conformance suite are functions that its `mod.rs` lists.
@@ -95,21 +95,48 @@ fn wrong_tests(id: &str, cell: &str, tests: &Tests) -> Vec<String> {
         .collect()
 }
 
+/// Broken variants, as `schemas/src/sabotage.rs` declares them, by the invariant that breaks first.
+fn variants(text: &str) -> BTreeMap<&str, BTreeSet<&str>> {
+    let mut by: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for line in text.lines().filter_map(|line| line.trim().strip_suffix("],")) {
+        let Some((variant, broken)) = line.split_once("\" breaks [") else { continue };
+        let (name, id) = (variant.rsplit('"').next(), broken.split('"').nth(1));
+        if let (Some(name), Some(id)) = (name, id) {
+            by.entry(id).or_default().insert(name);
+        }
+    }
+    by
+}
+
+/// What is wrong with the broken variants of a row; at least two prove a checker.
+fn wrong_variants(id: &str, cell: &str, by: &BTreeMap<&str, BTreeSet<&str>>) -> Option<String> {
+    let (named, there) = (quoted(cell), by.get(id).cloned().unwrap_or_default());
+    let wrong = BTreeSet::from_iter(named.iter().copied()) != there || there.len() < 2;
+    wrong.then(|| format!("{id}: variants {named:?} are named where {there:?} break it first"))
+}
+
 #[test]
-fn every_invariant_is_named_by_a_test() {
+fn every_invariant_is_named_by_a_test_and_by_broken_variants() {
     let tests = Tests::of(&sources());
     let text = std::fs::read_to_string(top().join("pipeline/INVARIANTS.md")).unwrap();
     let rows = rows(&text);
     let ids: Vec<_> = rows.iter().map(|row| row[0]).collect();
     assert_eq!(ids, INVARIANTS, "pipeline/INVARIANTS.md lists the invariants of the design");
+    let sabotage = std::fs::read_to_string(top().join("schemas/src/sabotage.rs")).unwrap();
+    let variants = variants(&sabotage);
     let mut found = Vec::new();
     for row in &rows {
-        let [id, _, _, cell, status] = row[..] else {
+        let [id, _, checker, cell, broken, status] = row[..] else {
             panic!(
-                "pipeline/INVARIANTS.md: a row has id, statement, checker, tests, status: {row:?}"
+                "pipeline/INVARIANTS.md: a row has id, statement, checker, tests, broken variants, \
+                 status: {row:?}"
             );
         };
         found.extend(wrong_tests(id, cell, &tests));
+        found.extend(wrong_variants(id, broken, &variants));
+        if !quoted(checker).iter().any(|file| top().join(file).is_file()) {
+            found.push(format!("{id}: no file of a checker is named"));
+        }
         let kind = status.split(':').next().unwrap_or_default();
         match (kind, quoted(cell).is_empty()) {
             ("held" | "part", false) | ("open", true) => {}
@@ -173,4 +200,9 @@ fn the_rules_can_be_broken() {
     }
     assert_eq!(wrong_tests("1", "`trap_01_`, `a.rs::gone`", &tests).len(), 1);
     assert_eq!(rows("| id | b |\n|---|---|\n| A | `x` |\n"), [["A", "`x`"]]);
+    let by = variants("One = \"one\" breaks [\"A\", \"B\"],\nTwo = \"two\" breaks [\"A\"],\n");
+    assert!(wrong_variants("A", "`one` `two`", &by).is_none());
+    assert!(wrong_variants("A", "`one`", &by).is_some());
+    assert!(wrong_variants("A", "`one` `two` `three`", &by).is_some());
+    assert!(wrong_variants("B", "`one`", &by).is_some());
 }

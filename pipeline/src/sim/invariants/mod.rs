@@ -251,9 +251,12 @@ impl Checks {
         }
     }
 
-    /// What is still to be done, if anything is.
-    pub(super) fn unfinished(&mut self, scene: &mut Scene<'_>) -> Option<String> {
-        self.checks.iter_mut().find_map(|check| check.unfinished(scene, &self.ledger))
+    /// What is still to be done, if anything is, and by which invariant.
+    pub(super) fn unfinished(&mut self, scene: &mut Scene<'_>) -> Option<Broken> {
+        let left = |check: &mut Box<dyn Check>| {
+            check.unfinished(scene, &self.ledger).map(|text| (check.id(), text))
+        };
+        self.checks.iter_mut().find_map(left)
     }
 
     /// At the end.

@@ -37,8 +37,12 @@ impl Inner {
         {
             self.fail("STOPPED", &format!("the devnet failed: {error}"));
         }
-        let (now_ms, mut lines) = (self.now_ms, Vec::new());
-        self.outside.run(now_ms, &mut |line| lines.push(line));
+        let (now_ms, traced, mut lines) = (self.now_ms, self.trace.is_some(), Vec::new());
+        self.outside.run(now_ms, &mut |line| {
+            if traced {
+                lines.push(line.to_string());
+            }
+        });
         for line in lines {
             self.note(|| line);
         }
@@ -91,10 +95,8 @@ impl Inner {
                 self.kill(process, "is killed");
                 self.processes[process].replace_disk(disk);
             }
-            Act::Clock { process, ms } => {
-                let process = &mut self.processes[process];
-                process.skew_ms = (process.skew_ms + ms).clamp(-40_000, 40_000);
-            }
+            Act::Clock { process, ms } => self.processes[process].turn_clock(ms),
+            Act::Storm { ms } => self.processes.iter_mut().for_each(|it| it.turn_clock(ms)),
             Act::Markers { ms } => {
                 self.sim.hold_markers();
                 self.markers_until = self.markers_until.max(now + ms);
@@ -142,6 +144,12 @@ impl Inner {
         self.markers_until = 0;
         self.stall_until = 0;
         self.outside.calm();
+    }
+
+    /// A scripted source goes on while the world comes to rest, as a chain does: all that it had is
+    /// final, and an epoch goes by. (A claim that was on its way to its partition comes late, counts
+    /// in the next epoch, and waits for the end of that one.)
+    pub(super) fn go_on(&mut self) {
         if self.options.feed == Feed::Script {
             let slots = (self.now_ms - self.begin_ms) / SLOT_MS + 2 * self.options.epoch_slots;
             let slot = self.options.first_slot() + slots;

@@ -19,7 +19,8 @@ use std::{
 use semel_schemas::time::WallTime;
 
 use super::{
-    invariants::{Checks, Scene},
+    chain::SLOT_MS,
+    invariants::{Broken, Checks, Scene},
     options::Options,
     outside::Outside,
     process::{AnyLane, BACKOFF_MS, Process, Role, Seat, Shop},
@@ -47,8 +48,8 @@ const LOOK_MS: u64 = 1_000;
 /// What went wrong in a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// The invariant; `REST` if the world never comes to rest, `STOPPED` or `PANIC` if a lane ends
-    /// in a way that no fault explains.
+    /// The invariant; `REST` if a process never comes back, `STOPPED` or `PANIC` if a lane ends in a
+    /// way that no fault explains. What an invariant promises and never comes breaks it, too.
     pub invariant: String,
     /// One sentence.
     pub text: String,
@@ -165,16 +166,23 @@ impl World {
         }
         self.0.borrow_mut().calm_down();
         let deadline = self.now_ms() + REST_MS;
-        let mut look_at = 0;
+        let (mut look_at, mut progress_at) = (0, 0);
         while !self.is_over() {
             self.round();
             let mut inner = self.0.borrow_mut();
+            if inner.now_ms >= progress_at {
+                progress_at = inner.now_ms + inner.options.epoch_slots * SLOT_MS;
+                inner.go_on();
+            }
             if inner.failure.is_none() && inner.now_ms >= look_at {
                 look_at = inner.now_ms + LOOK_MS;
                 let left = inner.unfinished();
                 match left {
                     None => break,
-                    Some(text) if inner.now_ms > deadline => inner.fail("REST", &text),
+                    Some((id, text)) if inner.now_ms > deadline => {
+                        let late = format!("{text}, {} s after the last fault", REST_MS / 1_000);
+                        inner.fail(id, &late);
+                    }
                     Some(_) => {}
                 }
             }
@@ -428,9 +436,9 @@ impl Inner {
     }
 
     /// What keeps the world from being at rest.
-    fn unfinished(&mut self) -> Option<String> {
+    fn unfinished(&mut self) -> Option<Broken> {
         if let Some(process) = self.processes.iter().position(|process| !process.up) {
-            return Some(format!("process {process} is not back"));
+            return Some(("REST", format!("process {process} is not back")));
         }
         let mut checks = std::mem::take(&mut self.checks);
         let left = checks.unfinished(&mut self.scene());
