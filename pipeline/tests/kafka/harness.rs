@@ -110,6 +110,13 @@ impl Broker {
         for answer in wait_for(admin.alter_configs([&change], &options)).expect("altered") {
             answer.expect("the settings are changed");
         }
+        // The answer comes before every part of the broker knows.
+        kit::until(self, "the settings are as they were set", || {
+            let found = wait_for(admin.describe_configs([&resource], &options));
+            let told = found.expect("the settings are told").remove(0).expect("the topic exists");
+            let is = |key: &str| told.get(key).and_then(|entry| entry.value.clone());
+            settings.iter().all(|(key, value)| is(key).as_deref() == Some(value)).then_some(())
+        });
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rdkafka::{ClientConfig, consumer::BaseConsumer};
 use semel::log::{
     Event, LogError, TxnFault,
     conformance::{
@@ -16,7 +17,7 @@ use semel::log::{
 use semel_schemas::topic::{NextOffset, TopicName};
 
 use super::{owns, told, without};
-use crate::harness::{Broker, config};
+use crate::harness::{Broker, brokers, config};
 
 /// Two members of one group over two partitions, one each; the first had both before.
 fn shared(h: &Broker) -> (Lane, Lane, TopicName, String) {
@@ -187,6 +188,21 @@ fn trap_32_the_new_group_protocol_works_with_dynamic_members() {
 }
 
 #[test]
+fn trap_32_the_new_protocol_refuses_the_old_ones_settings() {
+    let make = |session: Option<&str>| {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", brokers()).set("group.id", "nobody joins");
+        config.set("group.protocol", "consumer");
+        if let Some(session) = session {
+            config.set("session.timeout.ms", session);
+        }
+        config.create::<BaseConsumer>()
+    };
+    assert!(make(None).is_ok(), "left to the brokers, as our settings do");
+    assert!(make(Some("6000")).is_err(), "as the classic protocol wants it");
+}
+
+#[test]
 fn trap_33_dropping_a_member_ends_whatever_it_owns_and_whatever_is_pending() {
     let h = Broker::new();
     let source = topic(&h, "source", 2);
@@ -210,24 +226,36 @@ fn trap_33_dropping_a_member_ends_whatever_it_owns_and_whatever_is_pending() {
 
 #[test]
 fn trap_33_nothing_is_given_up_inside_a_poll() {
-    let h = Broker::new();
-    let source = topic(&h, "source", 2);
-    let group = h.name("group");
-    let mut a = Lane::owner(&h, &spec(&h, &group, &source, &h.name("a")), 2);
-    let mut b = Lane::join(&h, &spec(&h, &group, &source, &h.name("b")));
-    let Event::Revoked(gone) = told(&h, &mut a, &mut b) else { panic!("a revocation is due") };
-    for _ in 0..5 {
-        a.poll(10);
-        b.adopt(&h, &mut Vec::new());
+    for guarded in [true, false] {
+        let h = without(|g| g.hand_over = guarded);
+        let source = topic(&h, "source", 2);
+        let group = h.name("group");
+        let mut a = Lane::owner(&h, &spec(&h, &group, &source, &h.name("a")), 2);
+        let mut b = Lane::join(&h, &spec(&h, &group, &source, &h.name("b")));
+        let Event::Revoked(gone) = told(&h, &mut a, &mut b) else { panic!("a revocation is due") };
+        if !guarded {
+            until(&h, "it goes before it is released", || {
+                a.poll(10);
+                b.adopt(&h, &mut Vec::new());
+                b.owned.contains_key(&gone[0]).then_some(())
+            });
+            let answer = a.commit(&h, &[(gone[0], NextOffset::ZERO)]);
+            answer.expect_err("told to commit, and yet it cannot");
+            continue;
+        }
+        for _ in 0..5 {
+            a.poll(10);
+            b.adopt(&h, &mut Vec::new());
+        }
+        assert!(b.owned.is_empty(), "it went before it was released");
+        a.commit(&h, &[(gone[0], NextOffset::ZERO)]).expect("still the owner");
+        a.release(&gone);
+        until(&h, "it goes when it is released", || {
+            a.adopt(&h, &mut Vec::new());
+            b.adopt(&h, &mut Vec::new());
+            b.owned.contains_key(&gone[0]).then_some(())
+        });
     }
-    assert!(b.owned.is_empty(), "it went before it was released");
-    a.commit(&h, &[(gone[0], NextOffset::ZERO)]).expect("still the owner");
-    a.release(&gone);
-    until(&h, "it goes when it is released", || {
-        a.adopt(&h, &mut Vec::new());
-        b.adopt(&h, &mut Vec::new());
-        b.owned.contains_key(&gone[0]).then_some(())
-    });
 }
 
 #[test]

@@ -1,6 +1,15 @@
 //! Traps of reading: gaps, ends, resets, tombstones, queues.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    ClientConfig, Message, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    topic_partition_list::Offset as RdOffset,
+};
 
 use semel::log::{
     Event, Isolation, LogError,
@@ -12,10 +21,10 @@ use semel::log::{
     },
     kafka::{Guards, KafkaConfig},
 };
-use semel_schemas::topic::NextOffset;
+use semel_schemas::topic::{NextOffset, Partition};
 
 use super::{partitions, without};
-use crate::harness::{Broker, config};
+use crate::harness::{Broker, brokers, config};
 
 #[test]
 fn trap_01_the_offset_to_commit_is_one_past_the_last_processed() {
@@ -41,6 +50,48 @@ fn trap_13_one_queue_is_polled_and_routed_in_memory() {
     for (name, source) in SOURCES {
         assert!(!source.contains("split_partition_queue("), "{name}");
         assert!(!source.contains("StreamConsumer"), "{name}");
+    }
+}
+
+#[test]
+fn trap_13_one_poll_sees_every_partition_unless_a_queue_was_split_off() {
+    for guarded in [true, false] {
+        let h = Broker::new();
+        let source = topic(&h, "source", 2);
+        append(h.log(), &source, P0, &["a"]);
+        append(h.log(), &source, Partition(1), &["b"]);
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", brokers())
+            .set("group.id", h.name("group"))
+            .create()
+            .expect("a consumer is made");
+        let consumer = Arc::new(consumer);
+        let split = (!guarded).then(|| {
+            consumer.split_partition_queue(source.as_str(), 1).expect("the queue of a partition")
+        });
+        let mut list = TopicPartitionList::new();
+        for partition in [0, 1] {
+            list.add_partition_offset(source.as_str(), partition, RdOffset::Beginning)
+                .expect("listed");
+        }
+        consumer.assign(&list).expect("assigned");
+        let (mut polled, mut aside) = (Vec::new(), Vec::new());
+        let value = |payload: Option<&[u8]>| String::from_utf8_lossy(payload.unwrap()).into_owned();
+        until(&h, "both records are somewhere", || {
+            if let Some(found) = consumer.poll(WAIT) {
+                polled.push(value(found.expect("read").payload()));
+            }
+            if let Some(found) = split.as_ref().and_then(|queue| queue.poll(WAIT)) {
+                aside.push(value(found.expect("read").payload()));
+            }
+            (polled.len() + aside.len() == 2).then_some(())
+        });
+        polled.sort();
+        if guarded {
+            assert_eq!(polled, ["a", "b"]);
+        } else {
+            assert_eq!((polled, aside), (vec!["a".to_owned()], vec!["b".to_owned()]));
+        }
     }
 }
 

@@ -2,7 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::{ClientConfig, producer::BaseProducer};
+use rdkafka::{
+    ClientConfig,
+    producer::{BaseProducer, Producer},
+    util::Timeout,
+};
 use semel::log::{
     ProduceError, TxnFault,
     conformance::{
@@ -15,6 +19,18 @@ use semel_schemas::{partition::partition_for_key, record::OutRecord, topic::Next
 
 use super::{median, partitions, without};
 use crate::harness::{Broker, brokers, config};
+
+#[test]
+fn trap_03_a_transaction_ends_before_the_next_begins() {
+    for guarded in [true, false] {
+        let h = without(|g| g.one_transaction = guarded);
+        let (source, out) = (topic(&h, "source", 1), topic(&h, "out", 1));
+        let mut lane = Lane::alone(&h, &source, 1);
+        lane.produce(&h, &put(&out, P0, "k", "begins it"));
+        let second = lane.member.produce(put(&out, P0, "k", "belongs to it"));
+        assert_eq!(second.is_ok(), guarded, "{second:?}");
+    }
+}
 
 #[test]
 fn trap_04_a_new_id_at_every_start_leaves_the_old_transaction_open() {
@@ -68,6 +84,46 @@ fn trap_07_a_record_that_could_not_be_written_is_counted_and_the_transaction_abo
         });
         assert_eq!(committed_texts(&h, &out), ["small"]);
     }
+}
+
+#[test]
+fn trap_09_for_ever_is_shortened_so_each_call_has_a_deadline_of_ours() {
+    // How long initialising waits where nobody answers, with a transaction timeout of 1 s.
+    let waits = |wait: Timeout| {
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", "127.0.0.1:1")
+            .set("transactional.id", "never initialised")
+            .set("transaction.timeout.ms", "1000")
+            .set("message.timeout.ms", "750")
+            .create()
+            .expect("a producer is made");
+        let began = Instant::now();
+        producer.init_transactions(wait).expect_err("nobody answers");
+        began.elapsed()
+    };
+    let asked = Duration::from_secs(2); // Twice the transaction timeout, the longest there is.
+    let took = waits(Timeout::After(asked));
+    assert!(
+        took + Duration::from_millis(100) >= asked,
+        "what is asked for is waited for: {took:?}"
+    );
+    // Its return alone shows it; the limit is for a thread that gets no processor.
+    let took = waits(Timeout::Never);
+    assert!(took < Duration::from_mins(1), "for ever was no promise: {took:?}");
+}
+
+#[test]
+fn trap_24_more_than_five_requests_in_flight_break_idempotence() {
+    let make = |in_flight: Option<&str>| {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", brokers()).set("transactional.id", "never initialised");
+        if let Some(in_flight) = in_flight {
+            config.set("max.in.flight", in_flight);
+        }
+        config.create::<BaseProducer>()
+    };
+    assert!(make(None).is_ok(), "left to the library");
+    assert!(make(Some("6")).is_err(), "the library itself refuses it");
 }
 
 #[test]

@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, and nothing but tests")]
 
+mod look;
+
 use std::{
     fs,
     io::{BufRead, BufReader},
@@ -91,9 +93,10 @@ fn says(ended: &Ended, code: i32, what: &[&str]) {
 #[test]
 fn help_and_version_say_something() {
     let folder = tempfile::tempdir().unwrap();
-    for name in
-        ["demo", "run", "check", "publish", "topics", "audit", "keygen", "devnet", "version"]
-    {
+    for name in [
+        "demo", "run", "check", "publish", "topics", "consume", "produce", "lag", "audit",
+        "keygen", "devnet", "verify", "version",
+    ] {
         let ended = run(folder.path(), 10, &[name, "--help"], &[]);
         assert_eq!(ended.code, Some(0), "{name}");
         assert!(ended.out.contains("Usage: semel"), "{name}: {}", ended.out);
