@@ -20,6 +20,7 @@ mod produce;
 mod publish;
 mod repair;
 mod run;
+mod sim;
 mod topics;
 #[cfg(feature = "kafka")]
 mod verify;
@@ -68,6 +69,8 @@ enum Command {
     Repair(repair::Args),
     /// Run a Solana devnet with the Attention Oracle's stand-in program, and serve its JSON-RPC
     Devnet(devnet::Args),
+    /// Run simulated schedules of faults against a pipeline, and check every invariant after each step
+    Sim(sim::Args),
     /// Print the version
     Version,
 }
@@ -114,6 +117,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Keygen(args) => keygen::keygen(&args),
         Command::Repair(args) => repair::repair(&args),
         Command::Devnet(args) => devnet::devnet(args),
+        Command::Sim(args) => sim::sim(&args),
         Command::Version => output::line(&format!("semel {}", env!("CARGO_PKG_VERSION"))),
     };
     match done {
@@ -132,6 +136,8 @@ pub(crate) fn main() -> ExitCode {
 fn default_level(command: &Command) -> &'static str {
     match command {
         Command::Demo(_) => "error",
+        // What goes wrong is meant to.
+        Command::Sim(_) => "off",
         // A broker that is restarted on purpose is no news.
         #[cfg(feature = "kafka")]
         Command::Verify(_) => "error",
