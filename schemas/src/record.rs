@@ -8,6 +8,20 @@ use crate::{
 };
 
 /// A record as it was read.
+///
+/// Nobody gets at a value without saying what a tombstone is (Kafka trap 22):
+/// ```
+/// # use semel_schemas::record::Record;
+/// fn size(record: &Record) -> usize {
+///     record.value.as_ref().map_or(0, |value| value.len())
+/// }
+/// ```
+/// ```compile_fail
+/// # use semel_schemas::record::Record;
+/// fn size(record: &Record) -> usize {
+///     record.value.len()
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// Topic it was read from.

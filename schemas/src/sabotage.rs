@@ -55,14 +55,14 @@ variants! {
     /// Outputs are committed first, offsets and state behind them: a crash between the two doubles
     /// the outputs.
     OutputsBeforeCommit = "outputs-before-commit" breaks ["ONCE"],
-    /// Transactions send no offsets (the simulated log takes them then): nothing fences a member
-    /// that lost its partition, and its outputs are doubled.
+    /// Transactions send no offsets (the simulated log takes them then), and a new owner fences
+    /// nobody: nothing stops a member that lost its partition, and its outputs are doubled.
     CommitWithoutOffsets = "commit-without-offsets" breaks ["ONCE"],
     /// Offsets are sent with generation -1 and no member id, as by an assigned consumer: Kafka
-    /// accepts them from anybody, so a zombie commits.
+    /// accepts them from anybody, so a zombie commits (a new owner fences nobody then).
     OffsetsOfNoGeneration = "offsets-of-no-generation" breaks ["ONCE"],
-    /// After an end that is not known the old producer goes on, without `init`: what its open
-    /// transaction holds is committed with the repetition.
+    /// After an end that is not known the old producer goes on, without `init`: its open
+    /// transaction holds up the restore until it times out, and the producer is fenced for good.
     StaleProducerEpoch = "stale-producer-epoch" breaks ["ONCE"],
     /// A commit whose end is not known is taken for an abort, and done again.
     UnknownIsAbort = "unknown-is-abort" breaks ["ONCE"],
@@ -175,6 +175,31 @@ variants! {
     NonceGapPassedOver = "nonce-gap-passed-over" breaks ["ORDER"],
     /// `nonce_order` runs a nonce that was used already.
     NonceStaleTaken = "nonce-stale-taken" breaks ["ORDER"],
+    // Shown by the tests of Kafka's traps alone.
+    /// A record that a client hands out again after an abort is processed again.
+    PastTakenAgain = "past-taken-again" breaks [],
+    /// A transaction is begun before a restore, and may end by its timeout during it.
+    BeginBeforeRestore = "begin-before-restore" breaks [],
+    /// A restore counts records instead of looking at the position: it waits for ever over gaps.
+    RestoreByCount = "restore-by-count" breaks [],
+    /// A known abort restores every task.
+    AbortIsCorruption = "abort-is-corruption" breaks [],
+    /// A fenced producer stops its process.
+    FencedIsTheEnd = "fenced-is-the-end" breaks [],
+    /// A process that is fenced again and again goes on.
+    FencedForEver = "fenced-for-ever" breaks [],
+    /// A recreated topic is read on at the offset of the old one.
+    RecreatedTopicTaken = "recreated-topic-taken" breaks [],
+    /// A lane whose one task is restored does nothing else.
+    RestoreStopsLane = "restore-stops-lane" breaks [],
+    /// A lane with a paused partition does not poll.
+    PressureStopsPolls = "pressure-stops-polls" breaks [],
+    /// One input may make any number of records of any size.
+    StepUnchecked = "step-unchecked" breaks [],
+    /// A cycle that fails is done again whole, however often: one bad record stops its partition.
+    CycleNotHalved = "cycle-not-halved" breaks [],
+    /// A task whose group has no offset any more reads on at the end, as a client does that resets.
+    ExpiredOffsetSkips = "expired-offset-skips" breaks [],
 }
 
 impl Sabotage {

@@ -99,6 +99,18 @@ impl fmt::Display for Offset {
 }
 
 /// The offset at which reading goes on: one past the last processed record.
+///
+/// What takes it takes no record's offset (Kafka trap 1):
+/// ```
+/// # use semel_schemas::topic::{NextOffset, Offset};
+/// # fn commit(_: NextOffset) {}
+/// commit(Offset(7).next());
+/// ```
+/// ```compile_fail
+/// # use semel_schemas::topic::{NextOffset, Offset};
+/// # fn commit(_: NextOffset) {}
+/// commit(Offset(7));
+/// ```
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]

@@ -9,14 +9,19 @@ mod audit;
 mod bench;
 mod boot;
 mod check;
+mod consume;
 mod demo;
 mod devnet;
+mod door;
 mod keygen;
+mod lag;
 mod merkle;
 mod output;
+mod produce;
 mod publish;
 mod repair;
 mod run;
+mod sim;
 mod topics;
 #[cfg(feature = "kafka")]
 mod verify;
@@ -43,8 +48,14 @@ enum Command {
     Check(SpecArg),
     /// Release roots that wait at `ready_for_settlement`
     Publish(publish::Args),
-    /// List a pipeline's topics, and how far its groups have come
+    /// List a pipeline's topics, who writes them, and how far their readers have come
     Topics(topics::Args),
+    /// Print the records of a topic
+    Consume(consume::Args),
+    /// Write records to a topic that a stage reads, from the command line or from a pipe
+    Produce(produce::Args),
+    /// Show how far each stage and sink has come, partition by partition
+    Lag(lag::Args),
     /// Compare what the database holds with what was published
     Audit(audit::Args),
     /// Kill, pause and cut off processes on your Kafka and PostgreSQL, and compare what came of it
@@ -61,6 +72,8 @@ enum Command {
     Repair(repair::Args),
     /// Run a Solana devnet with the Attention Oracle's stand-in program, and serve its JSON-RPC
     Devnet(devnet::Args),
+    /// Run simulated schedules of faults against a pipeline, and check every invariant after each step
+    Sim(sim::Args),
     /// Print the version
     Version,
 }
@@ -78,6 +91,8 @@ enum Failure {
     Usage(String),
     /// It failed (exit code 1).
     Failed(String),
+    /// Who read standard output has gone: nothing is left to do (exit code 0).
+    Gone,
 }
 
 type Done = Result<(), Failure>;
@@ -94,6 +109,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Check(args) => check::check(&args.spec),
         Command::Publish(args) => publish::publish(&args),
         Command::Topics(args) => topics::topics(&args),
+        Command::Consume(args) => consume::consume(&args),
+        Command::Produce(args) => produce::produce(&args),
+        Command::Lag(args) => lag::lag(&args),
         Command::Audit(args) => audit::audit(&args),
         #[cfg(feature = "kafka")]
         Command::Verify(args) => verify::verify(&args),
@@ -103,10 +121,11 @@ pub(crate) fn main() -> ExitCode {
         Command::Keygen(args) => keygen::keygen(&args),
         Command::Repair(args) => repair::repair(&args),
         Command::Devnet(args) => devnet::devnet(args),
+        Command::Sim(args) => sim::sim(&args),
         Command::Version => output::line(&format!("semel {}", env!("CARGO_PKG_VERSION"))),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) | Err(Failure::Gone) => ExitCode::SUCCESS,
         Err(Failure::Usage(text)) => {
             output::complain(&text);
             ExitCode::from(2)
@@ -121,6 +140,8 @@ pub(crate) fn main() -> ExitCode {
 fn default_level(command: &Command) -> &'static str {
     match command {
         Command::Demo(_) => "error",
+        // What goes wrong is meant to.
+        Command::Sim(_) => "off",
         // A broker that is restarted on purpose is no news.
         #[cfg(feature = "kafka")]
         Command::Verify(_) => "error",

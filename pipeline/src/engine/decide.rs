@@ -3,8 +3,10 @@
 //! The rules: what is known not to have happened is done again from the same inputs; what is not
 //! known is never treated as an abort, but rebuilt from what the log holds. A cycle that keeps
 //! failing is halved until one input is left; that one goes to the dead letters only after the log
-//! was seen to take a commit without it. An input is a record, an outcome or a timer. Fenced twice in a minute without a rebuild of our own:
-//! another process bears our id (Kafka trap 38).
+//! was seen to take a commit without it. An input is a record, an outcome or a timer. Fenced twice
+//! in a minute without a rebuild of our own: another process bears our id (Kafka trap 38).
+
+use semel_schemas::sabotage::{Sabotage, sabotaged};
 
 use crate::log::TxnFault;
 
@@ -51,11 +53,18 @@ const AGAIN_MAX: u32 = 5;
 pub fn decide(failure: &Failure) -> Decision {
     match failure.fault {
         TxnFault::Fatal => Decision::Stop,
-        TxnFault::Rebuild if failure.fenced >= 2 => Decision::Stop,
+        TxnFault::Rebuild if sabotaged(Sabotage::FencedIsTheEnd) => Decision::Stop,
+        TxnFault::Rebuild if failure.fenced >= 2 && !sabotaged(Sabotage::FencedForEver) => {
+            Decision::Stop
+        }
+        TxnFault::Abort if sabotaged(Sabotage::AbortIsCorruption) => Decision::Rebuild,
         TxnFault::Rebuild | TxnFault::Unknown => Decision::Rebuild,
         TxnFault::Retry if failure.in_a_row <= AGAIN_MAX => Decision::Again,
         TxnFault::Retry => Decision::Rebuild,
         TxnFault::Abort if failure.in_a_row < 2 => Decision::Rewind { inputs_max: None },
+        TxnFault::Abort if sabotaged(Sabotage::CycleNotHalved) => {
+            Decision::Rewind { inputs_max: None }
+        }
         TxnFault::Abort if failure.inputs > 1 => {
             Decision::Rewind { inputs_max: Some(failure.inputs / 2) }
         }

@@ -137,7 +137,19 @@ pub enum Cleanup {
     },
 }
 
-/// Who joins a group.
+/// Who joins a group: of one topic, so that a partition's number names one task (Kafka trap 29).
+/// ```
+/// # use semel::log::MemberSpec;
+/// fn read(spec: &mut MemberSpec, topic: semel_schemas::topic::TopicName) {
+///     spec.topic = topic;
+/// }
+/// ```
+/// ```compile_fail
+/// # use semel::log::MemberSpec;
+/// fn read(spec: &mut MemberSpec, topic: semel_schemas::topic::TopicName) {
+///     spec.topic = vec![topic.clone(), topic];
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberSpec {
     /// Consumer group, `semel.<pipeline>.<stage>`.
@@ -184,6 +196,20 @@ pub enum Event {
 /// The order of calls: [`Member::init`] first and after every [`TxnFault::Unknown`] or
 /// [`TxnFault::Rebuild`]; then any number of `produce`… followed by one `commit` or `abort`.
 /// A transaction begins with the first `produce` (lazily, Kafka trap 15).
+///
+/// Its calls block, and no task of tokio can wait for them (Kafka trap 8):
+/// ```
+/// # use semel::log::{Member, TxnError};
+/// fn on_a_lanes_thread(member: &mut dyn Member) -> Result<(), TxnError> {
+///     member.abort()
+/// }
+/// ```
+/// ```compile_fail
+/// # use semel::log::{Member, TxnError};
+/// async fn on_a_worker(member: &mut dyn Member) -> Result<(), TxnError> {
+///     member.abort().await
+/// }
+/// ```
 pub trait Member: Send {
     /// Initialises the producer: fences whoever bears the same transactional id and ends its open
     /// transaction.
@@ -380,8 +406,8 @@ pub enum LogError {
     /// The position asked for no longer exists, or does not exist yet (Kafka trap 27).
     #[error(
         "offset {asked} of {topic}/{partition} is outside of what the log holds ({first} to {end}): \
-         records were deleted before they were read, or the topic was recreated; reset the stage \
-         to go on"
+         records were deleted before they were read, or the topic was recreated; to begin anew, \
+         give the pipeline another name, and let the topic keep its records for longer"
     )]
     OutOfRange {
         /// Topic.

@@ -149,6 +149,12 @@ enum Slot {
     Active(Box<Active>),
 }
 
+impl Slot {
+    fn is_active(&self) -> bool {
+        matches!(self, Self::Active(_))
+    }
+}
+
 /// See the module.
 pub struct Lane {
     parts: LaneParts,
@@ -237,7 +243,7 @@ impl Lane {
     /// [`LaneError`]: the lane must be dropped.
     pub fn step(&mut self, now: WallTime, wait: Duration) -> Result<bool, LaneError> {
         let wait = self.wait(now, wait);
-        let events = self.member.poll(POLL_MAX, wait)?;
+        let events = if self.polls() { self.member.poll(POLL_MAX, wait)? } else { Vec::new() };
         let mut busy = false;
         for event in events {
             busy |= !matches!(event, Event::End(_));
@@ -248,6 +254,9 @@ impl Lane {
         }
         self.restoring = self.restore(now)?;
         busy |= self.restoring;
+        if sabotaged(Sabotage::RestoreStopsLane) && self.slots.values().any(|s| !s.is_active()) {
+            return Ok(busy);
+        }
         if now < self.hold_until {
             self.press(now)?;
             self.report();
@@ -291,6 +300,12 @@ impl Lane {
         self.report();
         self.member.leave()?;
         committed
+    }
+
+    /// Whether the log is polled: always, whatever is paused (Kafka trap 23).
+    fn polls(&self) -> bool {
+        let paused = |slot: &Slot| matches!(slot, Slot::Active(active) if active.paused);
+        !sabotaged(Sabotage::PressureStopsPolls) || !self.slots.values().any(paused)
     }
 
     fn is_busy(&self) -> bool {

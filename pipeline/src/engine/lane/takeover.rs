@@ -18,6 +18,7 @@
 use std::time::Duration;
 
 use semel_schemas::{
+    sabotage::{Sabotage, sabotaged},
     time::WallTime,
     topic::{NextOffset, Partition},
 };
@@ -91,6 +92,10 @@ impl Lane {
     pub(super) fn fence(&mut self, partition: Partition, bearer: &str, now: WallTime) {
         let since = self.arrivals.get(&partition).map_or(now, |arrival| arrival.at);
         let done = self.fenced.get(bearer).is_some_and(|at| *at >= since);
+        // What the group guards against is to be seen.
+        if sabotaged(Sabotage::CommitWithoutOffsets) || sabotaged(Sabotage::OffsetsOfNoGeneration) {
+            return;
+        }
         if bearer == self.parts.member.instance || done {
             return;
         }

@@ -5,9 +5,11 @@
 //! what belongs to a partition that is gone is forgotten whole.
 
 use semel_schemas::{
+    header::Headers,
+    record::OutRecord,
     sabotage::{Sabotage, sabotaged},
     time::WallTime,
-    topic::{NextOffset, Partition},
+    topic::{NextOffset, Partition, TopicName},
 };
 
 use super::{
@@ -172,6 +174,11 @@ impl Lane {
         let stage = &self.parts.stage;
         let store = self.parts.stores.open(&stage.name, partition)?;
         let log = &*self.parts.log;
+        if sabotaged(Sabotage::BeginBeforeRestore) {
+            self.member
+                .produce(begun(&stage.dead_letter.name))
+                .map_err(|error| LaneError::Log(LogError::Unavailable(error.to_string())))?;
+        }
         let restore = Restore::begin(log, &stage.changelog, partition, store, now)
             .map_err(|error: RestoreError| LaneError::from(error))?;
         Ok(Slot::Restoring(Box::new(restore), committed))
@@ -199,8 +206,8 @@ impl Lane {
         {
             return Err(LaneError::Fatal(format!(
                 "stage `{}`, partition {partition}: the group stands at offset {committed}, the \
-                 state at {}: they are committed together, so somebody moved one of them; reset \
-                 the stage, or set the group's offset back",
+                 state at {}: they are committed together, so somebody moved one of them; set \
+                 the group's offset back to {1}, or give the pipeline another name to begin anew",
                 stage.name,
                 task.next()
             )));
@@ -212,8 +219,10 @@ impl Lane {
         }
         self.life += 1;
         self.lives.insert(partition, self.life);
+        // Not the group's: that one expires (Kafka trap 27).
         let from = task.next();
-        self.member.start(partition, from)?;
+        let reset = committed.is_none() && sabotaged(Sabotage::ExpiredOffsetSkips);
+        self.member.start(partition, if reset { end } else { from })?;
         if sabotaged(Sabotage::EffectsForgottenOnRestart) {
             let forgotten = task.effects_ready(usize::MAX).into_iter();
             task.under_way.extend(forgotten.map(|(a, pending)| (a, pending.request.ordering_key)));
@@ -234,5 +243,17 @@ impl Lane {
             paused: false,
             leaving: false,
         })))
+    }
+}
+
+/// Only for [`Sabotage::BeginBeforeRestore`]: something to begin a transaction with. Not in the
+/// changelog, or the restore would wait for this very transaction.
+fn begun(topic: &TopicName) -> OutRecord {
+    OutRecord {
+        topic: topic.clone(),
+        partition: None,
+        key: Some(b"_begun".to_vec()),
+        value: None,
+        headers: Headers::new(),
     }
 }

@@ -197,10 +197,10 @@ impl Task {
         let meta = state
             .get(META, b"")
             .map_or(fresh, |bytes| semel_operators::operator::from_state(META, &bytes));
-        if meta.topic_id != *topic_id {
+        if meta.topic_id != *topic_id && !sabotaged(Sabotage::RecreatedTopicTaken) {
             return Err(format!(
                 "topic `{}` was recreated: the state of stage `{}` belongs to its incarnation {}, \
-                 the log now has {}; reset the stage to start anew",
+                 the log now has {}; give the pipeline another name to begin anew",
                 stage.input.name, stage.name, meta.topic_id.0, topic_id.0
             ));
         }
@@ -322,7 +322,7 @@ impl Task {
     pub fn is_past(&self, input: &TaskInput) -> bool {
         match input {
             TaskInput::Record(record) | TaskInput::Poison(record) => {
-                record.next() <= self.meta.next
+                record.next() <= self.meta.next && !sabotaged(Sabotage::PastTakenAgain)
             }
             TaskInput::Command(_) | TaskInput::Outcome { .. } | TaskInput::Spoilt { .. } => false,
         }

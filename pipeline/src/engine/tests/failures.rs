@@ -130,7 +130,8 @@ fn what_the_program_did_wrong_stops_it_with_the_logs_sentence() {
     assert!(driver.stopped().contains("injected: Fatal"));
 }
 
-fn poisoned(bad: &'static str) -> crate::testing::Driver {
+/// A log that aborts every transaction with this record in it.
+pub(super) fn poisoned(bad: &'static str) -> crate::testing::Driver {
     let driver = one();
     driver.faults().poison(move |record| {
         record.topic.as_str() == "out" && record.value.as_deref() == Some(bad.as_bytes())

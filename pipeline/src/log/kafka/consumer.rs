@@ -221,6 +221,11 @@ impl GroupConsumer {
             return Ok(None);
         }
         let told: Vec<_> = ours.iter().copied().collect();
+        if !self.shared.settings.guards.hand_over {
+            self.owned.retain(|partition, _| !ours.contains(partition));
+            self.unassign(&partitions)?;
+            return Ok(Some(Event::Revoked(told)));
+        }
         self.revoking = Some((partitions, ours));
         let lost = self.consumer.assignment_lost() && self.shared.settings.guards.tell_lost;
         if lost {

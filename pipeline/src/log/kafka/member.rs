@@ -178,7 +178,7 @@ mod tests {
     use super::can_fence;
 
     #[test]
-    fn trap_34_nobody_and_no_generation_are_not_sent() {
+    fn nobody_and_no_generation_are_not_sent() {
         assert!(can_fence(0, "member"));
         assert!(!can_fence(-1, "member"));
         assert!(!can_fence(3, ""));

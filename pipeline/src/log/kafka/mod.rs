@@ -61,10 +61,14 @@ pub struct Guards {
     pub fresh_metadata: bool,
     /// 2: offsets are committed for owned partitions only.
     pub ownership: bool,
+    /// 3: a transaction ends before the next begins.
+    pub one_transaction: bool,
     /// 4: the transactional id is the same after every restart.
     pub stable_id: bool,
     /// 5: a timeout of a transactional call poisons the producer.
     pub poison_after_timeout: bool,
+    /// 6: what is not classified means rebuild.
+    pub unclassified_is_rebuild: bool,
     /// 7: failed deliveries are counted.
     pub count_failures: bool,
     /// 11: lost partitions are told from revoked ones.
@@ -85,6 +89,8 @@ pub struct Guards {
     pub static_membership: bool,
     /// 31: `leave` unsubscribes.
     pub unsubscribe: bool,
+    /// 33: a poll only notes what is revoked; it goes when it is released.
+    pub hand_over: bool,
     /// 34: generation and member id are checked.
     pub identity: bool,
     /// 36: the client's queues are bounded.
@@ -104,8 +110,10 @@ impl Default for Guards {
         Self {
             fresh_metadata: true,
             ownership: true,
+            one_transaction: true,
             stable_id: true,
             poison_after_timeout: true,
+            unclassified_is_rebuild: true,
             count_failures: true,
             tell_lost: true,
             absolute_start: true,
@@ -116,6 +124,7 @@ impl Default for Guards {
             murmur2: true,
             static_membership: true,
             unsubscribe: true,
+            hand_over: true,
             identity: true,
             bounded_queues: true,
             sizes: true,

@@ -223,7 +223,7 @@ impl TxnProducer {
 
     fn begin(&mut self) -> Result<(), TxnError> {
         let client = self.usable()?;
-        if matches!(self.state, State::Open) {
+        if matches!(self.state, State::Open) && self.shared.settings.guards.one_transaction {
             return Ok(());
         }
         client.context_deliveries().reset();

@@ -397,12 +397,26 @@ mod tests {
     }
 
     #[test]
-    fn trap_09_no_call_waits_longer_than_librdkafka_would_let_it() {
+    fn no_call_waits_longer_than_librdkafka_would_let_it() {
         // rdkafka_txnmgr.c caps init at twice the transaction timeout, the other calls at it; a
         // wait of ours beyond the cap would be a promise that is not kept.
         let deadlines = Deadlines::new(Duration::from_secs(10)).unwrap();
         assert_eq!(deadlines.init, Duration::from_secs(20));
         assert_eq!(deadlines.transaction, Duration::from_secs(10));
+    }
+
+    #[test]
+    fn trap_42_a_refused_request_is_repeated_after_5_ms_and_not_100() {
+        let mut config = KafkaConfig::new("localhost:9092");
+        let deadlines = Deadlines::new(Duration::from_secs(10)).unwrap();
+        let backoff = |config: &KafkaConfig| {
+            let settings = Settings::new(config).unwrap();
+            let client = settings.producer("id", deadlines, Reports::Errors);
+            client.get("retry.backoff.ms").map(str::to_owned)
+        };
+        assert_eq!(backoff(&config).as_deref(), Some("5"));
+        config.guards.short_backoff = false;
+        assert_eq!(backoff(&config), None, "the library's own: 100");
     }
 
     #[test]
@@ -436,6 +450,25 @@ mod tests {
 
     #[test]
     fn trap_36_queues_are_bounded() {
+        // What librdkafka takes, given or not: kilobytes of a consumer and of a producer.
+        let bounded = |guarded: bool| {
+            let mut config = KafkaConfig::new("localhost:9092");
+            config.guards.bounded_queues = guarded;
+            let settings = Settings::new(&config).unwrap();
+            let deadlines = Deadlines::new(Duration::from_secs(10)).unwrap();
+            let producer = settings.producer("id", deadlines, Reports::Errors);
+            let kbytes = |config: ClientConfig, key: &str| -> u64 {
+                config.create_native_config().unwrap().get(key).unwrap().parse().unwrap()
+            };
+            kbytes(member(&settings), "queued.max.messages.kbytes") <= 16 << 10
+                && kbytes(producer, "queue.buffering.max.kbytes") <= 64 << 10
+        };
+        assert!(bounded(true));
+        assert!(!bounded(false), "the library's own bounds are 64 MB and 1 GB");
+    }
+
+    #[test]
+    fn the_bounds_of_queues_may_be_set() {
         let settings = Settings::new(&KafkaConfig::new("localhost:9092")).unwrap();
         assert_eq!(member(&settings).get("queued.max.messages.kbytes"), Some("16384"));
         let deadlines = Deadlines::new(Duration::from_secs(10)).unwrap();

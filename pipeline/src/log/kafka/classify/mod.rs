@@ -68,7 +68,8 @@ pub(super) fn classify(call: Call, error: &NativeError, guards: &Guards) -> TxnF
         Call::Abort | Call::Init if !error.retriable => TxnFault::Unknown,
         _ if error.requires_abort => TxnFault::Abort,
         _ if error.retriable => TxnFault::Retry,
-        _ => TxnFault::Rebuild,
+        _ if guards.unclassified_is_rebuild => TxnFault::Rebuild,
+        _ => TxnFault::Abort,
     }
 }
 

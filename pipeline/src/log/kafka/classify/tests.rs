@@ -41,6 +41,18 @@ fn trap_06_every_code_of_every_call_has_one_meaning() {
     }
 }
 
+#[test]
+fn trap_06_what_is_not_classified_is_taken_for_the_worst() {
+    // No flag says anything of it, and it is not among the codes that we know.
+    let unclassified = error(Code::Fail, false, false, false);
+    let known = |guarded: bool| {
+        let guards = Guards { unclassified_is_rebuild: guarded, ..Guards::default() };
+        classify(Call::SendOffsets, &unclassified, &guards)
+    };
+    assert_eq!(known(true), TxnFault::Rebuild);
+    assert_eq!(known(false), TxnFault::Abort, "an open transaction is taken for one that is gone");
+}
+
 /// The table in words of its own: lists instead of rules.
 fn expected(call: Call, code: Code, fatal: bool, retriable: bool, abort: bool) -> TxnFault {
     const STOP: [i32; 16] =
