@@ -6,6 +6,7 @@
 
 use std::{collections::BTreeMap, fs::File, path::Path};
 
+use ::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use arrow_array::{
     Array, ArrayRef,
     cast::AsArray as _,
@@ -15,7 +16,6 @@ use arrow_array::{
     },
 };
 use arrow_schema::DataType;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use semel_operators::merkle::explain::Record;
 
 use super::{Place, Take};

@@ -84,11 +84,10 @@ impl Levels {
 
 #[expect(unsafe_code, reason = "mapping a file is unsafe: nothing else may change or cut it")]
 fn map(file: &File) -> std::io::Result<Mmap> {
-    // SAFETY: bytes that change under a map are undefined behaviour only where they are taken for a
-    // type that not every pattern of bits is a value of, or read twice on a promise that they are the
-    // same. They are taken for bytes here, a proof is verified after it was copied out, and nothing
-    // of Semel writes a sealed file once it has its name. Whoever cuts the file short meanwhile ends
-    // the process by a signal (SIGBUS), which is what a lost page of a program does too.
+    // SAFETY: a map is sound as long as nobody changes or cuts the file under it. Nothing of Semel
+    // does: `write` gives a file its name when it is complete, and refuses a name that is taken. The
+    // map is read-only, and its bytes are taken for nothing but bytes. Against another program that
+    // writes there anyway nothing can be promised; a file that is cut ends the process (SIGBUS).
     unsafe { Mmap::map(file) }
 }
 

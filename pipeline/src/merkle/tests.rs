@@ -113,11 +113,11 @@ fn a_file_that_is_not_there_or_is_of_no_format_is_refused() {
 mod of_parquet {
     use std::sync::Arc;
 
+    use ::parquet::arrow::ArrowWriter;
     use arrow_array::{
         ArrayRef, ArrowPrimitiveType, BinaryArray, Decimal256Array, Float64Array, RecordBatch,
         StringArray, UInt32Array, types::Decimal256Type,
     };
-    use parquet::arrow::ArrowWriter;
 
     use super::*;
 
@@ -136,8 +136,8 @@ mod of_parquet {
     fn columns_of_exact_types_are_read() {
         let account = hex::decode(&A[2..]).unwrap();
         let account: ArrayRef = Arc::new(BinaryArray::from(vec![&account[..], &account[..]]));
-        let wide = <Decimal256Type as ArrowPrimitiveType>::Native::from;
-        let amount = Decimal256Array::from(vec![wide(100), wide(7)]);
+        type Wide = <Decimal256Type as ArrowPrimitiveType>::Native;
+        let amount = Decimal256Array::from(vec![Wide::from(100), Wide::from(7)]);
         let amount: ArrayRef = Arc::new(amount.with_precision_and_scale(70, 0).unwrap());
         let own = parquet(vec![index(), ("account", account), ("amount", amount)]);
         let csv = format!("index,account,amount\n0,{A},100\n1,{A},7\n");
