@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, and nothing but tests")]
 
 mod look;
+mod sim;
 
 use std::{
     fs,
@@ -94,8 +95,8 @@ fn says(ended: &Ended, code: i32, what: &[&str]) {
 fn help_and_version_say_something() {
     let folder = tempfile::tempdir().unwrap();
     for name in [
-        "demo", "run", "check", "publish", "topics", "consume", "produce", "lag", "audit", "repair",
-        "keygen", "devnet", "verify", "sim", "version",
+        "demo", "run", "check", "publish", "topics", "consume", "produce", "lag", "audit",
+        "repair", "keygen", "devnet", "verify", "sim", "version",
     ] {
         let ended = run(folder.path(), 240, &[name, "--help"], &[]);
         assert_eq!(ended.code, Some(0), "{name}");
@@ -195,4 +196,98 @@ fn one_folder_has_one_process_that_answers_and_ends_at_sigterm() {
     assert!(stopped.out.contains("attention.instructions"), "{}", stopped.err);
 }
 
-@@@}
+/// A devnet, and the address that it answers at.
+fn devnet(folder: &Path, authority: &str) -> (Child, String) {
+    let mut child =
+        begin(folder, &["devnet", "--listen", "127.0.0.1:0", "--publisher", authority], &[]);
+    let mut rpc = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut rpc).unwrap();
+    (child, rpc.trim().to_owned())
+}
+
+/// Runs the shipped spec until its lanes have committed something, and ends it.
+fn run_a_while(folder: &Path, set: &[(&str, &str)]) {
+    let journal = folder.join("data/db/0.jnl");
+    let before = fs::read(&journal).map_or(0, |bytes| used(&bytes));
+    let child = begin(folder, &["run", SPEC], set);
+    let deadline = Instant::now() + Duration::from_secs(240);
+    while fs::read(&journal).map_or(0, |bytes| used(&bytes)) < before + 20_000 {
+        assert!(Instant::now() < deadline, "it commits nothing");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    says(&end(child, 240), 0, &["draining"]);
+}
+
+/// Bytes of a journal before the zeros that are reserved behind its content.
+fn used(journal: &[u8]) -> usize {
+    journal.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1)
+}
+
+#[test]
+fn a_full_disk_is_one_sentence_and_with_room_it_goes_on() {
+    let (folder, authority) = place();
+    let (mut chain, rpc) = devnet(folder.path(), &authority);
+    let set = variables(&authority, &rpc);
+    run_a_while(folder.path(), &set);
+    // No file may grow beyond the limit: a write fails as on a full disk. (Its signal, which no
+    // disk sends, is ignored.)
+    let journal = used(&fs::read(folder.path().join("data/db/0.jnl")).unwrap());
+    let script = format!(
+        "trap '' XFSZ; ulimit -f {}; exec \"$0\" run \"$1\"",
+        (journal + 65_536).div_ceil(1_024)
+    );
+    let full = Command::new("/bin/bash")
+        .args(["-c", &script, SEMEL, SPEC])
+        .current_dir(folder.path())
+        .env_clear()
+        .envs(set.iter().copied())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let ended = end(full, 240);
+    let told: Vec<&str> = ended.err.lines().filter(|line| line.starts_with("semel: ")).collect();
+    assert_eq!(ended.code, Some(1), "{}", ended.err);
+    assert!(told.len() == 1 && told[0].contains("make room"), "{}", ended.err);
+    let sound = run(folder.path(), 240, &["repair", "data"], &[]);
+    assert!(sound.out.contains("nothing to repair"), "half written: {} {}", sound.out, sound.err);
+    run_a_while(folder.path(), &set);
+    chain.kill().unwrap();
+    chain.wait().unwrap();
+}
+
+#[test]
+fn repair_cuts_off_a_torn_end_once_and_keeps_the_journal() {
+    let (folder, authority) = place();
+    let set = variables(&authority, "http://127.0.0.1:1");
+    says(&run(folder.path(), 240, &["repair", "none"], &[]), 2, &["there is no folder none"]);
+    // Its start writes enough.
+    let child = begin(folder.path(), &["run", SPEC], &set);
+    let deadline = Instant::now() + Duration::from_secs(240);
+    while !folder.path().join("data/admin.sock").exists() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let in_use = run(folder.path(), 240, &["repair", "data"], &[]);
+    says(&in_use, 1, &[&child.id().to_string()]);
+    Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    end(child, 240);
+    let sound = run(folder.path(), 240, &["repair", "data"], &[]);
+    assert_eq!((sound.code, sound.out.contains("nothing to repair")), (Some(0), true));
+
+    let path = folder.path().join("data/db/0.jnl");
+    let mut journal = fs::read(&path).unwrap();
+    // A byte of the last batch that was not on the disk when the power failed; not of its
+    // checksum's frame, which readers take for the end.
+    let last = used(&journal);
+    let text = journal[..last].windows(8).rposition(|w| w == b"process ").unwrap();
+    journal[text..text + 8].fill(0);
+    fs::write(&path, &journal).unwrap();
+    let done = run(folder.path(), 240, &["repair", "data"], &[]);
+    assert_eq!(done.code, Some(0), "{}", done.err);
+    assert!(done.out.contains("bytes were cut off"), "{}", done.out);
+    let kept = done.out.trim().rsplit(' ').next().unwrap();
+    assert_eq!(fs::read(folder.path().join(kept)).unwrap(), journal, "the journal is kept");
+    let again = run(folder.path(), 240, &["repair", "data"], &[]);
+    assert!(again.out.contains("nothing to repair"), "{} {}", again.out, again.err);
+}
