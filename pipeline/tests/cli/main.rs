@@ -95,7 +95,7 @@ fn help_and_version_say_something() {
     let folder = tempfile::tempdir().unwrap();
     for name in [
         "demo", "run", "check", "publish", "topics", "consume", "produce", "lag", "audit",
-        "repair", "keygen", "devnet", "version",
+        "repair", "keygen", "devnet", "verify", "version",
     ] {
         let ended = run(folder.path(), 240, &[name, "--help"], &[]);
         assert_eq!(ended.code, Some(0), "{name}");
