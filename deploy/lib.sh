@@ -1,6 +1,7 @@
-# What deploy/crash-test and deploy/rebalance-test share: Kafka, PostgreSQL, a devnet and processes of
-# `semel run`, all in one folder, and the comparison of what was given with what is there. Sourced,
-# from the repository's top, after `name` (of the test), `channels` and `keep` are set.
+# What deploy/rebalance-test is made of: Kafka, PostgreSQL, a devnet and processes of `semel run`, all in
+# one folder, and the comparison of what was given with what is there. deploy/crash-test takes the
+# folder and its end from here, and leaves the rest to `semel verify`. Sourced, from the repository's
+# top, after `name` (of the test), `channels` and `keep` are set.
 #
 # May not live here: what a test does between the start and the comparison.
 

@@ -10,8 +10,11 @@ use semel_schemas::{
     fault::{Fault, FaultCode},
     time::Slot,
 };
-use serde::Deserialize;
-use serde_json::Value;
+use serde::{
+    Deserialize,
+    de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor},
+};
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::operator::Envelope;
@@ -40,6 +43,11 @@ impl fmt::Display for FieldPath {
 }
 
 impl FieldPath {
+    /// The name of the object's member that the path begins with.
+    fn head(&self) -> &str {
+        self.0.split_once('.').map_or(self.0.as_str(), |(head, _)| head)
+    }
+
     fn find<'v>(&self, value: &'v Value) -> Result<&'v Value, Fault> {
         self.0
             .split('.')
@@ -113,6 +121,78 @@ pub fn json(record: &Envelope) -> Result<Value, Fault> {
     codec::decode(&record.kind, bytes(record)?)
 }
 
+/// A record's value as JSON, without the members of the outermost object that none of `paths` begins
+/// with: they are checked to be JSON, and not kept.
+///
+/// # Errors
+/// As [`json`].
+pub fn json_at(record: &Envelope, paths: &[&[FieldPath]]) -> Result<Value, Fault> {
+    let value = bytes(record)?;
+    let wanted = |name: &str| paths.iter().copied().flatten().any(|path| path.head() == name);
+    // Whatever is wrong with the value, the plain way finds the words for it.
+    match std::str::from_utf8(value).ok().and_then(|text| picked(text, &wanted)) {
+        Some(object) => Ok(Value::Object(object)),
+        None => codec::decode(&record.kind, value),
+    }
+}
+
+/// The wanted members of an object; `None` if the text is no object, or no JSON.
+fn picked(text: &str, wanted: &dyn Fn(&str) -> bool) -> Option<Map<String, Value>> {
+    let mut json = serde_json::Deserializer::from_str(text);
+    let object = json.deserialize_map(Pick(wanted)).ok()?;
+    json.end().ok()?;
+    Some(object)
+}
+
+/// Reads an object, and keeps what is wanted.
+struct Pick<'w>(&'w dyn Fn(&str) -> bool);
+
+impl<'de> Visitor<'de> for Pick<'_> {
+    type Value = Map<String, Value>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+        let mut kept = Map::new();
+        while let Some(name) = members.next_key_seed(Wanted(self.0))? {
+            match name {
+                Some(name) => {
+                    kept.insert(name, members.next_value()?);
+                }
+                None => {
+                    members.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(kept)
+    }
+}
+
+/// Reads a member's name, and keeps it if it is wanted.
+struct Wanted<'w>(&'w dyn Fn(&str) -> bool);
+
+impl<'de> DeserializeSeed<'de> for Wanted<'_> {
+    type Value = Option<String>;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
+        json.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Wanted<'_> {
+    type Value = Option<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+        Ok((self.0)(name).then(|| name.to_owned()))
+    }
+}
+
 /// A record's value, which must not be a tombstone.
 ///
 /// # Errors
@@ -174,6 +254,41 @@ mod tests {
         ] {
             assert_eq!(path(at).text(&value).map_err(|f| f.code), text.map(str::to_owned), "{at}");
             assert_eq!(path(at).number(&value).map_err(|f| f.code), number, "{at}");
+        }
+    }
+
+    #[test]
+    fn what_is_picked_is_what_the_whole_value_holds() {
+        let paths = [path("a.b"), path("n"), path("s")];
+        for value in [
+            r#"{"a":{"b":1},"x":[{"y":null}],"n":2}"#,
+            r#"{"n":1,"n":2,"\u0061":{"b":"escaped"}}"#,
+            r#" {} "#,
+            r#"{"a":5,"n":1e999}"#,
+            r#"[1,2]"#,
+            "7",
+            "",
+            r#"{"n":1"#,
+            r#"{"n":1} x"#,
+            r#"{"x":tru}"#,
+            "{\"x\":\"\u{1}\"}",
+        ] {
+            let record = Envelope {
+                id: "i".into(),
+                kind: "r".into(),
+                key: vec![1],
+                value: Some(value.into()),
+                headers: semel_schemas::header::Headers::new(),
+            };
+            let (whole, part) = (json(&record), json_at(&record, &[&paths[..1], &paths[1..]]));
+            match (whole, part) {
+                (Ok(whole), Ok(part)) => {
+                    for path in &paths {
+                        assert_eq!(path.text(&whole), path.text(&part), "{path} of {value}");
+                    }
+                }
+                (whole, part) => assert_eq!(whole, part, "{value}"),
+            }
         }
     }
 

@@ -18,6 +18,60 @@ pub(crate) struct Kept {
     headers: Vec<(String, Base64)>,
 }
 
+/// A record as bytes: each part as its length, u32 BE, and the part. In this order: id, type, key,
+/// value (a length of `u32::MAX`: none), then name and value of each header.
+///
+/// For records that wait in large numbers; [`Kept`] is for those that wait within another value.
+pub(crate) fn to_bytes(record: &Envelope) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(record.value.as_ref().map_or(0, Vec::len) + 128);
+    let mut part = |part: Option<&[u8]>| {
+        let length = part.map_or(u32::MAX, |part| u32::try_from(part.len()).unwrap_or(u32::MAX));
+        bytes.extend_from_slice(&length.to_be_bytes());
+        bytes.extend_from_slice(part.unwrap_or_default());
+    };
+    part(Some(record.id.as_bytes()));
+    part(Some(record.kind.as_bytes()));
+    part(Some(&record.key));
+    part(record.value.as_deref());
+    for (name, value) in record.headers.iter() {
+        part(Some(name.as_bytes()));
+        part(Some(value));
+    }
+    bytes
+}
+
+/// The record that [`to_bytes`] wrote.
+///
+/// # Panics
+/// If `bytes` are something else: state is only ever written by the same version.
+pub(crate) fn from_bytes(bytes: &[u8]) -> Envelope {
+    let mut rest = bytes;
+    let (id, kind) = (text(&mut rest), text(&mut rest));
+    let (key, value) = (part(&mut rest).unwrap_or_default(), part(&mut rest));
+    let mut headers = Headers::new();
+    while !rest.is_empty() {
+        headers.push(text(&mut rest), part(&mut rest).unwrap_or_default());
+    }
+    Envelope { id, kind, key, value, headers }
+}
+
+fn part(rest: &mut &[u8]) -> Option<Vec<u8>> {
+    let (length, after) = rest.split_first_chunk().expect("a part begins with its length");
+    let length = u32::from_be_bytes(*length);
+    *rest = after;
+    if length == u32::MAX {
+        return None;
+    }
+    let length = usize::try_from(length).expect("a part fits into memory");
+    let (part, after) = rest.split_at_checked(length).expect("a part has its length");
+    *rest = after;
+    Some(part.to_vec())
+}
+
+fn text(rest: &mut &[u8]) -> String {
+    String::from_utf8(part(rest).unwrap_or_default()).expect("a text is UTF-8")
+}
+
 impl From<Envelope> for Kept {
     fn from(record: Envelope) -> Self {
         Self {
@@ -66,6 +120,7 @@ mod tests {
                     .into_iter()
                     .collect(),
             };
+            assert_eq!(from_bytes(&to_bytes(&record)), record);
             let bytes = semel_schemas::codec::encode(&Kept::from(record.clone()));
             let back: Kept = serde_json::from_slice(&bytes).unwrap();
             assert_eq!(Envelope::from(back), record);

@@ -4,7 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::time::{Epoch, Slot};
+use crate::time::{Epoch, Slot, WallTime};
 
 /// Type name of [`Publish`].
 pub const PUBLISH: &str = "semel.publish";
@@ -12,6 +12,8 @@ pub const PUBLISH: &str = "semel.publish";
 pub const RESUME: &str = "semel.resume";
 /// Type name of [`Quarantine`].
 pub const QUARANTINE: &str = "semel.quarantine";
+/// Type name of [`Command`].
+pub const COMMAND: &str = "semel.command";
 
 /// Releases a root that waits at `ready_for_settlement` (AUTO_PUBLISH=false). Keyed by channel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -54,4 +56,40 @@ pub enum QuarantineAction {
     Replay,
     /// Leave the record at fault out, then take what waits behind it, in order.
     Drop,
+}
+
+/// A command that changed something, as it stands in `<pipeline>.commands`: written in the same
+/// transaction as what it changed in the log. Keyed by its target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Command {
+    /// What was done.
+    pub what: CommandKind,
+    /// The stage, sink, topic or dead letter (`topic/partition/offset`) that it was done to.
+    pub target: String,
+    /// The rest, for people.
+    pub detail: String,
+    /// Who: user and host.
+    pub by: String,
+    /// When, by the clock of the process that did it.
+    pub at: WallTime,
+}
+
+/// What a command does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CommandKind {
+    /// Writes records to a topic.
+    Produce,
+    /// Releases roots.
+    Publish,
+    /// Stops a stage or a sink until it is resumed, across restarts.
+    Pause,
+    /// Lets a paused stage or sink, or a source that stopped, go on.
+    Resume,
+    /// Takes a dead letter again.
+    Replay,
+    /// Leaves a dead letter out.
+    Drop,
+    /// Starts a stage or a sink anew at another place.
+    Reset,
 }

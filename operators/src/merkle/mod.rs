@@ -3,7 +3,8 @@
 //! A convention is data ([`profile::Profile`]): how a row becomes a leaf ([`leaf`]), how a pair is
 //! hashed ([`hash`]), in what order leaves stand, what becomes of an odd node. A tree
 //! ([`tree::Tree`]) is flat levels or a flat heap of hashes; a proof ([`proof`], [`multiproof`]) is
-//! read off them. No records, no state, no I/O here: `merkle_root` is the operator.
+//! read off them, or off the bytes that they were sealed to ([`sealed`]). No records, no state, no
+//! I/O here: `merkle_root` is the operator.
 //!
 //! Invariants: the same leaves and profile give the same root on every machine, on every path of
 //! instructions and with any number of cores; no leaves give no root. This folder may use more
@@ -15,6 +16,7 @@ pub mod leaf;
 pub mod multiproof;
 pub mod profile;
 pub mod proof;
+pub mod sealed;
 pub mod tree;
 
 /// Number of nodes in the level above one of `width` nodes.

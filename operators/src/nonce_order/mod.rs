@@ -15,17 +15,17 @@ use semel_schemas::{
     time::WallTime,
     verdict::{self, Verdict, VerdictStatus},
 };
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::{
     field::{self, FieldPath, digest},
-    kept::Kept,
-    operator::{Context, Envelope, Input, Operator, StoreDecl, TimerKey, To, from_state},
+    kept,
+    operator::{Context, Envelope, Input, Operator, StoreDecl, TimerKey, To},
 };
 
 /// Tracks: digest of key and track, 16 bytes → [`Track`].
 const TRACKS: &str = "nonce_tracks";
-/// Early records: `digest | nonce u64 BE` → [`Kept`].
+/// Early records: `digest | nonce u64 BE` → the record ([`kept::to_bytes`]).
 const EARLY: &str = "nonce_early";
 /// Timers, by track: the missing nonce did not come in time; there is more to send on.
 const GAP: &str = "nonce.gap.";
@@ -105,12 +105,46 @@ impl Default for First {
 }
 
 /// Where a track stands.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+///
+/// State form: `next u64 BE | since u64 BE | timer u8 | waiting u64 BE …`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Track {
     /// The nonce that goes on next.
     next: u64,
-    /// Number of records that wait.
-    early: u32,
+    /// Wall clock at which the gap began that `next` leaves.
+    since: u64,
+    /// Whether a timer is set. It is not moved with each gap (most end long before it is due): when
+    /// it fires, it looks at the gap that is there then.
+    timer: bool,
+    /// The nonces of the records that wait, ascending.
+    waiting: Vec<u64>,
+}
+
+impl Track {
+    fn read(ctx: &Context<'_>, name: &[u8; 16]) -> Option<Self> {
+        let bytes = ctx.get(TRACKS, name)?;
+        let (next, rest) = bytes.split_first_chunk().expect("a track begins with a nonce");
+        let (since, rest) = rest.split_first_chunk().expect("then comes a time");
+        let (timer, rest) = rest.split_first().expect("then comes whether a timer is set");
+        let (waiting, _) = rest.as_chunks();
+        Some(Self {
+            next: u64::from_be_bytes(*next),
+            since: u64::from_be_bytes(*since),
+            timer: *timer != 0,
+            waiting: waiting.iter().map(|nonce| u64::from_be_bytes(*nonce)).collect(),
+        })
+    }
+
+    fn write(&self, ctx: &mut Context<'_>, name: &[u8; 16]) {
+        let mut bytes = Vec::with_capacity(17 + 8 * self.waiting.len());
+        bytes.extend_from_slice(&self.next.to_be_bytes());
+        bytes.extend_from_slice(&self.since.to_be_bytes());
+        bytes.push(u8::from(self.timer));
+        for nonce in &self.waiting {
+            bytes.extend_from_slice(&nonce.to_be_bytes());
+        }
+        ctx.put(TRACKS, name, bytes);
+    }
 }
 
 /// The operator.
@@ -132,7 +166,10 @@ impl NonceOrder {
     }
 
     fn record(&self, ctx: &mut Context<'_>, record: Envelope) -> Result<(), Fault> {
-        let value = field::json(&record)?;
+        let value = field::json_at(
+            &record,
+            &[std::slice::from_ref(&self.settings.nonce), &self.settings.track],
+        )?;
         let nonce = self.settings.nonce.number(&value)?;
         let mut name = vec![record.key.clone()];
         name.extend(
@@ -145,14 +182,13 @@ impl NonceOrder {
                 format!("nonce {nonce} is the highest there is: none could follow it"),
             ));
         }
-        let mut track = ctx.get_json(TRACKS, &name).unwrap_or(Track {
+        let mut track = Track::read(ctx, &name).unwrap_or_else(|| Track {
             next: match self.settings.first {
                 First::Nonce(first) => first,
                 First::Seen(FirstSeen::FirstSeen) => nonce,
             },
-            early: 0,
+            ..Track::default()
         });
-        let waits = early_key(&name, nonce);
         if nonce < track.next && sabotaged(Sabotage::NonceStaleTaken) {
             ctx.forward(record);
             return Ok(());
@@ -160,18 +196,19 @@ impl NonceOrder {
         if nonce > track.next && sabotaged(Sabotage::NonceGapPassedOver) {
             track.next = nonce;
         }
-        if nonce < track.next || ctx.get(EARLY, &waits).is_some() {
-            return Err(stale(nonce, track.next));
-        }
+        let place = match track.waiting.binary_search(&nonce) {
+            Err(place) if nonce >= track.next => place,
+            _ => return Err(stale(nonce, track.next)),
+        };
         if nonce > track.next {
             self.check_limits(nonce, &track)?;
-            track.early += 1;
-            if track.early == 1 {
-                self.expire_at(ctx, &name);
+            track.waiting.insert(place, nonce);
+            if track.waiting.len() == 1 {
+                self.gap_begins(ctx, &name, &mut track);
             }
             ctx.count("nonce_order.early", 1);
-            ctx.put_json(EARLY, &waits, &Kept::from(record));
-            ctx.put_json(TRACKS, &name, &track);
+            ctx.put(EARLY, &early_key(&name, nonce), kept::to_bytes(&record));
+            track.write(ctx, &name);
             return Ok(());
         }
         track.next += 1;
@@ -192,13 +229,13 @@ impl NonceOrder {
                 ),
             ));
         }
-        if track.early >= self.settings.max_early {
+        if track.waiting.len() >= self.settings.max_early as usize {
             return Err(Fault::new(
                 FaultCode::NonceBufferFull,
                 format!(
                     "nonce {nonce} is early and {} wait already: nonce {missing} is missing, send \
                      it first",
-                    track.early
+                    track.waiting.len()
                 ),
             ));
         }
@@ -207,51 +244,52 @@ impl NonceOrder {
 
     /// Sends on, up to `left` records, what waited for the nonces that have come.
     fn go_on(&self, ctx: &mut Context<'_>, name: &[u8; 16], mut track: Track, left: usize) {
-        let had_early = track.early > 0;
-        for (key, value) in ctx.scan(EARLY, name, &[], left) {
-            if nonce_of(&key) != track.next {
-                break;
-            }
-            let early: Kept = from_state(EARLY, &value);
-            ctx.delete(EARLY, &key);
-            ctx.forward(early.into());
+        let ready = (track.next..).zip(&track.waiting).take_while(|(next, n)| next == *n).count();
+        for nonce in track.waiting.drain(..ready.min(left)) {
+            let record = taken(ctx, name, nonce);
+            ctx.forward(record);
             ctx.count("nonce_order.released", 1);
-            track.next += 1;
-            track.early -= 1;
+            track.next = nonce + 1;
         }
-        let more = track.early > 0 && ctx.get(EARLY, &early_key(name, track.next)).is_some();
-        if more {
+        if ready > left {
             ctx.set_timer(timer(MORE, name), ctx.now().0, name.to_vec());
         }
-        if track.early > 0 {
+        if !track.waiting.is_empty() {
             // Another gap has become the first one.
-            self.expire_at(ctx, name);
-        } else if had_early {
-            ctx.cancel_timer(timer(GAP, name));
+            self.gap_begins(ctx, name, &mut track);
         }
-        ctx.put_json(TRACKS, name, &track);
+        track.write(ctx, name);
     }
 
-    fn expire_at(&self, ctx: &mut Context<'_>, name: &[u8; 16]) {
-        let WallTime(at) = ctx.now().plus_ms(self.settings.gap_timeout_ms);
-        ctx.set_timer(timer(GAP, name), at, name.to_vec());
+    fn gap_begins(&self, ctx: &mut Context<'_>, name: &[u8; 16], track: &mut Track) {
+        track.since = ctx.now().0;
+        if !track.timer {
+            track.timer = true;
+            let WallTime(at) = ctx.now().plus_ms(self.settings.gap_timeout_ms);
+            ctx.set_timer(timer(GAP, name), at, name.to_vec());
+        }
     }
 
-    /// The missing nonce did not come: refuses what waits for it, lowest first. What is about to be
-    /// sent on is not met here: that timer is always set before this one.
+    /// The time of a gap that was there is over. If it is there still, the missing nonce did not
+    /// come: refuses what waits for it, lowest first. What is about to be sent on is not met here:
+    /// that timer is always set before this one.
     fn expire(&self, ctx: &mut Context<'_>, name: &[u8; 16]) {
-        let Some(mut track) = ctx.get_json::<Track>(TRACKS, name) else { return };
-        let waiting = ctx.scan(EARLY, name, &[], self.settings.max_outputs);
-        for (key, value) in waiting {
-            let early: Kept = from_state(EARLY, &value);
-            ctx.delete(EARLY, &key);
-            track.early -= 1;
-            self.refuse(ctx, early.into(), nonce_of(&key), track.next);
+        let Some(mut track) = Track::read(ctx, name) else { return };
+        let WallTime(end) = WallTime(track.since).plus_ms(self.settings.gap_timeout_ms);
+        let mut again = end;
+        if ctx.now().0 >= end {
+            let most = self.settings.max_outputs.min(track.waiting.len());
+            for nonce in track.waiting.drain(..most) {
+                let record = taken(ctx, name, nonce);
+                self.refuse(ctx, record, nonce, track.next);
+            }
+            again = ctx.now().0;
         }
-        if track.early > 0 {
-            ctx.set_timer(timer(GAP, name), ctx.now().0, name.to_vec());
+        track.timer = !track.waiting.is_empty();
+        if track.timer {
+            ctx.set_timer(timer(GAP, name), again, name.to_vec());
         }
-        ctx.put_json(TRACKS, name, &track);
+        track.write(ctx, name);
     }
 
     fn refuse(&self, ctx: &mut Context<'_>, record: Envelope, nonce: u64, missing: u64) {
@@ -281,7 +319,7 @@ impl Operator for NonceOrder {
     }
 
     fn stores(&self) -> &'static [StoreDecl] {
-        &[StoreDecl { name: TRACKS, version: 1 }, StoreDecl { name: EARLY, version: 1 }]
+        &[StoreDecl { name: TRACKS, version: 2 }, StoreDecl { name: EARLY, version: 2 }]
     }
 
     fn takes(&self, kind: &str) -> bool {
@@ -302,7 +340,7 @@ impl Operator for NonceOrder {
                 let Ok(name) = <[u8; 16]>::try_from(payload) else { return Ok(()) };
                 if key.name.starts_with(GAP) {
                     self.expire(ctx, &name);
-                } else if let Some(track) = ctx.get_json(TRACKS, &name) {
+                } else if let Some(track) = Track::read(ctx, &name) {
                     self.go_on(ctx, &name, track, self.settings.max_outputs);
                 }
             }
@@ -320,9 +358,12 @@ fn early_key(name: &[u8; 16], nonce: u64) -> Vec<u8> {
     [name.as_slice(), &nonce.to_be_bytes()].concat()
 }
 
-fn nonce_of(early_key: &[u8]) -> u64 {
-    let nonce = early_key.last_chunk().expect("the key ends with 8 bytes of nonce");
-    u64::from_be_bytes(*nonce)
+/// Takes a record that waits out of the state.
+fn taken(ctx: &mut Context<'_>, name: &[u8; 16], nonce: u64) -> Envelope {
+    let key = early_key(name, nonce);
+    let bytes = ctx.get(EARLY, &key).expect("what a track lists as waiting is in the state");
+    ctx.delete(EARLY, &key);
+    kept::from_bytes(&bytes)
 }
 
 fn stale(nonce: u64, next: u64) -> Fault {

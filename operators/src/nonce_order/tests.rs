@@ -71,7 +71,7 @@ fn keys_and_tracks_do_not_wait_for_each_other() {
 #[test]
 fn a_refusal_names_the_missing_nonce() {
     let world = order();
-    let track = Track { next: 5, early: 3 };
+    let track = Track { next: 5, waiting: vec![6, 8, 9], ..Track::default() };
     for (nonce, text) in [(7, "nonce 5 is missing"), (100, "nonce 5 is missing")] {
         let fault = world.bench.operator.check_limits(nonce, &track).unwrap_err();
         assert!(fault.text.contains(text), "{fault}");
@@ -103,7 +103,9 @@ fn an_expired_gap_refuses_what_waited_and_tells_the_callers() {
     // Nothing is passed over: the track still waits for 1, and the refused may come again.
     assert_eq!(send(&mut world, 2), Ok(vec![]));
     assert_eq!(send(&mut world, 1), Ok(vec![1, 2]));
-    assert!(world.timers.is_empty(), "no gap, no timer");
+    world.at(9_000);
+    assert!(world.timers.is_empty(), "no gap, no timer once it has found none");
+    assert_eq!(world.taken(&To::Output("refused")), []);
 }
 
 #[test]

@@ -1,42 +1,46 @@
-//! What a person may ask of a pipeline while it runs: a Unix socket in the data folder, mode 0600.
+//! What a person may ask of a pipeline, beside a running process and on a stopped one.
 //!
-//! `mod` the socket: one JSON request a line, one JSON answer a line · `publish` releases roots ·
-//! `topics` lists topics. The requests themselves are functions over a log, so that they work
-//! beside a running process (through its socket), on Kafka (directly), and on a stopped data
-//! folder (opened for the moment).
+//! `mod` questions and answers · `socket` the running process's Unix socket, mode 0600: one JSON
+//! question a line, any number of JSON answers, then `end` or `refused` · `view` what questions are
+//! answered from · one file for each question: `consume` · `lag` · `produce` · `publish` · `topics` ·
+//! `rows` records as they cross the socket · `show` as people read them.
+//!
+//! Each question is a function over a [`View`], so it is answered by a running process, on Kafka and
+//! on a stopped data folder by the same code. Answers are streamed: nothing here holds more than a
+//! bounded number of records. What changes something writes a `semel.command` record in the same
+//! transaction.
 
+pub mod consume;
+pub mod lag;
+pub mod place;
+pub mod produce;
 pub mod publish;
+pub mod rows;
+pub mod show;
+pub mod socket;
 pub mod topics;
+pub mod view;
 
-use std::{io, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
-
-use semel_schemas::time::Epoch;
 use serde::{Deserialize, Serialize};
-use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    net::{UnixListener, UnixStream},
-};
 
-use crate::{log::Log, spec::plan::Plan};
+use crate::log::LogError;
 
-/// Name of the socket in the data folder.
-pub const SOCKET: &str = "admin.sock";
+pub use self::view::View;
 
-/// A request.
+/// A question.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "ask", rename_all = "snake_case", deny_unknown_fields)]
+#[serde(tag = "ask", rename_all = "snake_case")]
 pub enum Ask {
     /// Release roots.
-    Publish {
-        /// Only of this channel.
-        channel: Option<String>,
-        /// Only of this epoch.
-        epoch: Option<Epoch>,
-        /// Who asks.
-        by: String,
-    },
+    Publish(publish::Publishing),
     /// List topics.
     Topics,
+    /// Read a topic.
+    Consume(consume::Consume),
+    /// How far stages and sinks have come.
+    Lag(lag::Lag),
+    /// Write records to a topic.
+    Produce(produce::Produce),
 }
 
 /// An answer.
@@ -53,82 +57,82 @@ pub enum Answer {
         /// One row each.
         topics: Vec<topics::TopicRow>,
     },
+    /// A record.
+    Record(rows::RecordRow),
+    /// How far.
+    Lag {
+        /// One row for each partition.
+        rows: Vec<lag::LagRow>,
+    },
+    /// Records were written: where.
+    Produced {
+        /// Partition and offset of each, in order.
+        places: Vec<(u32, u64)>,
+    },
+    /// A record of a batch is wrong, so nothing of the batch was written.
+    BadRecord {
+        /// Which one, counted from 0.
+        index: usize,
+        /// Its fault.
+        text: String,
+    },
+    /// Nothing new yet; the connection is alive.
+    Beat,
     /// It could not be done.
     Refused {
         /// One sentence.
         text: String,
     },
+    /// That was all.
+    End,
 }
 
-/// Does what is asked, on a log.
-#[must_use]
-pub fn answer(log: &dyn Log, plan: &Plan, ask: Ask) -> Answer {
-    let result = match ask {
-        Ask::Publish { channel, epoch, by } => {
-            publish::publish(log, plan, channel.as_deref(), epoch, &by)
-                .map(|roots| Answer::Published { roots })
-        }
-        Ask::Topics => topics::topics(log, plan).map(|topics| Answer::Topics { topics }),
-    };
-    result.unwrap_or_else(|text| Answer::Refused { text })
+/// Why an answer ends early.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// It cannot be answered: one sentence.
+    Refused(String),
+    /// Who asked has gone, or has enough.
+    Gone,
 }
 
-/// Answers requests on the socket until the runtime ends.
+impl From<String> for Stop {
+    fn from(text: String) -> Self {
+        Self::Refused(text)
+    }
+}
+
+impl From<&str> for Stop {
+    fn from(text: &str) -> Self {
+        Self::Refused(text.to_owned())
+    }
+}
+
+impl From<LogError> for Stop {
+    fn from(error: LogError) -> Self {
+        Self::Refused(error.to_string())
+    }
+}
+
+/// Where answers go.
+pub type Tell<'a> = dyn FnMut(Answer) -> Result<(), Stop> + 'a;
+
+/// Answers a question; `tell` gets neither `end` nor `refused`.
 ///
 /// # Errors
-/// If the socket cannot be made.
-pub async fn serve(folder: &Path, log: Arc<dyn Log>, plan: Arc<Plan>) -> io::Result<()> {
-    let path = folder.join(SOCKET);
-    // The data folder is locked, so a socket that is there is a dead process's.
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(&path)?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let (log, plan) = (log.clone(), plan.clone());
-            tokio::spawn(async move {
-                if let Err(error) = talk(stream, log, plan).await {
-                    tracing::debug!(%error, "an admin connection ended");
-                }
-            });
+/// [`Stop`].
+pub fn answer(view: &View, ask: Ask, tell: &mut Tell<'_>) -> Result<(), Stop> {
+    match ask {
+        Ask::Publish(ask) => {
+            let roots = publish::publish(view, &ask)?;
+            tell(Answer::Published { roots })
         }
-    });
-    Ok(())
-}
-
-async fn talk(stream: UnixStream, log: Arc<dyn Log>, plan: Arc<Plan>) -> io::Result<()> {
-    let (read, mut write) = stream.into_split();
-    let mut lines = BufReader::new(read).lines();
-    while let Some(line) = lines.next_line().await? {
-        let answered = match serde_json::from_str::<Ask>(&line) {
-            Ok(ask) => {
-                let (log, plan) = (log.clone(), plan.clone());
-                let work = tokio::task::spawn_blocking(move || answer(&*log, &plan, ask));
-                work.await.unwrap_or_else(|e| Answer::Refused { text: e.to_string() })
-            }
-            Err(error) => Answer::Refused { text: format!("not a request: {error}") },
-        };
-        let mut bytes = semel_schemas::codec::encode(&answered);
-        bytes.push(b'\n');
-        write.write_all(&bytes).await?;
+        Ask::Topics => tell(Answer::Topics { topics: topics::topics(view)? }),
+        Ask::Consume(ask) => consume::consume(view, &ask, &mut |heard| match heard {
+            consume::Heard::Record(record) => tell(Answer::Record(record.into())),
+            consume::Heard::Nothing => tell(Answer::Beat),
+        }),
+        Ask::Lag(ask) => tell(Answer::Lag { rows: lag::lag(view, &ask)? }),
+        Ask::Produce(ask) => tell(produce::produce(view, &ask)?),
     }
-    Ok(())
-}
-
-/// Asks a running process.
-///
-/// # Errors
-/// If no process answers on the folder's socket.
-pub async fn ask(folder: &Path, ask: &Ask) -> io::Result<Answer> {
-    let stream = UnixStream::connect(folder.join(SOCKET)).await?;
-    let (read, mut write) = stream.into_split();
-    let mut bytes = semel_schemas::codec::encode(ask);
-    bytes.push(b'\n');
-    write.write_all(&bytes).await?;
-    let line = BufReader::new(read).lines().next_line().await?;
-    let line = line.ok_or_else(|| io::Error::other("the process closed the connection"))?;
-    serde_json::from_str(&line).map_err(io::Error::other)
 }

@@ -7,29 +7,37 @@ use semel_schemas::{
     codec,
     header::{self, Headers},
     record::{OutRecord, Record},
-    request::{PUBLISH, Publish},
+    request::{CommandKind, PUBLISH, Publish},
     time::Epoch,
     topic::Partition,
 };
 
+use serde::{Deserialize, Serialize};
+
+use super::{Stop, View};
 use crate::{
     engine::topology::TopicRef,
     log::{Isolation, Log, LogError},
-    spec::plan::Plan,
 };
 
-/// Writes a publish command for every waiting root of this channel and epoch (`None`: of all).
+/// What to release.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Publishing {
+    /// Only of this channel.
+    pub channel: Option<String>,
+    /// Only of this epoch.
+    pub epoch: Option<Epoch>,
+    /// Who asks.
+    pub by: String,
+}
+
+/// Writes a publish command for every waiting root that fits.
 ///
 /// # Errors
 /// One sentence, also if nothing waits.
-pub fn publish(
-    log: &dyn Log,
-    plan: &Plan,
-    channel: Option<&str>,
-    epoch: Option<Epoch>,
-    by: &str,
-) -> Result<Vec<String>, String> {
-    let stage = plan
+pub fn publish(view: &View, ask: &Publishing) -> Result<Vec<String>, Stop> {
+    let stage = view
+        .plan
         .stages
         .iter()
         .map(|(stage, _)| stage)
@@ -38,18 +46,21 @@ pub fn publish(
     let roots = stage.outputs.get("roots").and_then(|ties| ties.first()).ok_or_else(|| {
         format!("stage `{}` ties its output `roots` to no topic, so none can be found", stage.name)
     })?;
-    let waiting: Vec<RootRecord> = waiting(log, roots)
-        .map_err(|error| error.to_string())?
+    let waiting: Vec<RootRecord> = waiting(&*view.log, roots)?
         .into_iter()
-        .filter(|root| channel.is_none_or(|c| c == root.channel))
-        .filter(|root| epoch.is_none_or(|e| e == root.epoch))
+        .filter(|root| ask.channel.as_ref().is_none_or(|c| *c == root.channel))
+        .filter(|root| ask.epoch.is_none_or(|e| e == root.epoch))
         .collect();
     if waiting.is_empty() {
-        return Err("no root waits for publication that fits the request".to_owned());
+        return Err("no root waits for publication that fits the request".into());
     }
-    let records = waiting.iter().map(|root| command(&stage.input, root, by)).collect();
-    log.append(records).map_err(|error| error.to_string())?;
-    Ok(waiting.into_iter().map(|root| root.root_id).collect())
+    let names: Vec<String> = waiting.iter().map(|root| root.root_id.clone()).collect();
+    let mut records: Vec<OutRecord> =
+        waiting.iter().map(|root| command(&stage.input, root, &ask.by)).collect();
+    let detail = format!("{} roots", names.len());
+    records.push(view.command(CommandKind::Publish, &stage.name, detail, &ask.by)?);
+    view.log.append(records)?;
+    Ok(names)
 }
 
 fn command(input: &TopicRef, root: &RootRecord, by: &str) -> OutRecord {

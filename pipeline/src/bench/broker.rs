@@ -137,7 +137,7 @@ impl Broker {
     /// # Errors
     /// A sentence.
     pub(super) fn watcher(&self, group: &str, topic: &str) -> Result<Watcher, String> {
-        let mut client = config(&self.address);
+        let mut client = consumer_config(&self.address);
         client.set("group.id", group);
         let consumer = client.create().map_err(|e| said("a client", &e))?;
         Ok(Watcher { consumer, topic: topic.to_owned() })
@@ -178,7 +178,7 @@ impl Broker {
     /// # Errors
     /// A sentence.
     pub(super) fn reader(&self, topic: &str, from: Offset) -> Result<BaseConsumer, String> {
-        let mut client = config(&self.address);
+        let mut client = consumer_config(&self.address);
         client.set("group.id", "semel.bench.reader").set("enable.partition.eof", "true");
         let consumer: BaseConsumer = client.create().map_err(|e| said("a client", &e))?;
         let mut all = TopicPartitionList::new();
@@ -190,14 +190,22 @@ impl Broker {
     }
 }
 
-/// Settings of every client of the benchmarks (Kafka traps 41 and 42).
+/// Settings of every client of the benchmarks (Kafka trap 42).
 #[must_use]
 pub(super) fn config(address: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
         .set("bootstrap.servers", address)
         .set("client.id", "semel-bench")
-        .set("retry.backoff.ms", "5")
+        .set("retry.backoff.ms", "5");
+    config
+}
+
+/// Settings of every consumer of the benchmarks (Kafka trap 41).
+#[must_use]
+pub(super) fn consumer_config(address: &str) -> ClientConfig {
+    let mut config = config(address);
+    config
         .set("fetch.queue.backoff.ms", "5")
         .set("isolation.level", "read_committed")
         .set("enable.auto.commit", "false");
@@ -250,10 +258,12 @@ impl Watcher {
         for partition in ends.keys() {
             asked.add_partition(&self.topic, *partition);
         }
-        let answer = self
-            .consumer
-            .committed_offsets(asked, PATIENCE)
-            .map_err(|e| said("committed offsets", &e))?;
+        let answer = match self.consumer.committed_offsets(asked, PATIENCE) {
+            Ok(answer) => answer,
+            // A group that nobody has joined yet may have no coordinator yet.
+            Err(e) if is_early(&e) => return Ok(ends.values().sum()),
+            Err(e) => return Err(said("committed offsets", &e)),
+        };
         let committed = |partition: i32| match answer.find_partition(&self.topic, partition) {
             Some(found) => match found.offset() {
                 Offset::Offset(offset) => offset,
@@ -263,6 +273,19 @@ impl Watcher {
         };
         Ok(ends.iter().map(|(partition, end)| end - committed(*partition)).sum())
     }
+}
+
+/// Does the coordinator of a group only just come into being?
+fn is_early(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::NotCoordinator
+                | RDKafkaErrorCode::CoordinatorNotAvailable
+                | RDKafkaErrorCode::CoordinatorLoadInProgress
+                | RDKafkaErrorCode::WaitingForCoordinator
+        )
+    )
 }
 
 /// Waits for a future of the admin client, whose work is done by a thread of its own.

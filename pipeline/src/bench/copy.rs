@@ -17,7 +17,7 @@ use rdkafka::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::broker::config;
+use super::broker::{config, consumer_config};
 use crate::log::kafka::flush;
 
 /// Inputs in one transaction at most, as the engine's default.
@@ -76,7 +76,7 @@ fn said(what: &str, error: &KafkaError) -> String {
 /// # Errors
 /// A sentence.
 pub fn run(copy: Copy) -> Result<(), String> {
-    let mut reading = config(&copy.brokers);
+    let mut reading = consumer_config(&copy.brokers);
     reading
         .set("group.id", &copy.group)
         .set("group.instance.id", &copy.group)

@@ -9,10 +9,14 @@ mod audit;
 mod bench;
 mod boot;
 mod check;
+mod consume;
 mod demo;
 mod devnet;
+mod door;
 mod keygen;
+mod lag;
 mod output;
+mod produce;
 mod publish;
 mod repair;
 mod run;
@@ -42,8 +46,14 @@ enum Command {
     Check(SpecArg),
     /// Release roots that wait at `ready_for_settlement`
     Publish(publish::Args),
-    /// List a pipeline's topics, and how far its groups have come
+    /// List a pipeline's topics, who writes them, and how far their readers have come
     Topics(topics::Args),
+    /// Print the records of a topic
+    Consume(consume::Args),
+    /// Write records to a topic that a stage reads, from the command line or from a pipe
+    Produce(produce::Args),
+    /// Show how far each stage and sink has come, partition by partition
+    Lag(lag::Args),
     /// Compare what the database holds with what was published
     Audit(audit::Args),
     /// Kill, pause and cut off processes on your Kafka and PostgreSQL, and compare what came of it
@@ -75,6 +85,8 @@ enum Failure {
     Usage(String),
     /// It failed (exit code 1).
     Failed(String),
+    /// Who read standard output has gone: nothing is left to do (exit code 0).
+    Gone,
 }
 
 type Done = Result<(), Failure>;
@@ -91,6 +103,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Check(args) => check::check(&args.spec),
         Command::Publish(args) => publish::publish(&args),
         Command::Topics(args) => topics::topics(&args),
+        Command::Consume(args) => consume::consume(&args),
+        Command::Produce(args) => produce::produce(&args),
+        Command::Lag(args) => lag::lag(&args),
         Command::Audit(args) => audit::audit(&args),
         #[cfg(feature = "kafka")]
         Command::Verify(args) => verify::verify(&args),
@@ -102,7 +117,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Version => output::line(&format!("semel {}", env!("CARGO_PKG_VERSION"))),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) | Err(Failure::Gone) => ExitCode::SUCCESS,
         Err(Failure::Usage(text)) => {
             output::complain(&text);
             ExitCode::from(2)

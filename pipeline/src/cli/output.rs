@@ -1,18 +1,32 @@
 //! How commands talk: data to standard output, talk to standard error. A reader that went away
 //! ends the command quietly.
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal as _, Write};
 
 use super::{Done, Failure};
 
 /// One line of data.
 pub(super) fn line(text: &str) -> Done {
     match writeln!(std::io::stdout().lock(), "{text}") {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Failure::Failed(format!("standard output cannot be written: {error}")))
-        }
-        _ => Ok(()),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Failure::Gone),
+        Err(error) => Err(Failure::Failed(format!("standard output cannot be written: {error}"))),
+        Ok(()) => Ok(()),
     }
+}
+
+/// Bytes of data as they are, and a line's end.
+pub(super) fn raw(bytes: &[u8]) -> Done {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.write_all(b"\n")) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Failure::Gone),
+        Err(error) => Err(Failure::Failed(format!("standard output cannot be written: {error}"))),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// A value as one line of JSON.
+pub(super) fn json<T: serde::Serialize>(value: &T) -> Done {
+    raw(&semel_schemas::codec::encode(value))
 }
 
 /// One line of talk.
@@ -43,4 +57,36 @@ pub(super) fn table(headings: &[&str], rows: &[Vec<String>]) -> Done {
         line(&join(row.iter().map(String::as_str).collect()))?;
     }
     Ok(())
+}
+
+/// A count that grows while a person watches; nothing in a pipe.
+pub(super) struct Progress(indicatif::ProgressBar);
+
+impl Progress {
+    /// Starts one, of things called `what`.
+    pub(super) fn start(what: &str) -> Self {
+        let target = if std::io::stderr().is_terminal() {
+            indicatif::ProgressDrawTarget::stderr()
+        } else {
+            indicatif::ProgressDrawTarget::hidden()
+        };
+        let bar = indicatif::ProgressBar::with_draw_target(None, target);
+        let shape = indicatif::ProgressStyle::with_template("{spinner} {pos} {msg} {per_sec}");
+        if let Ok(shape) = shape {
+            bar.set_style(shape);
+        }
+        bar.set_message(what.to_owned());
+        Self(bar)
+    }
+
+    /// Shows how many there are by now.
+    pub(super) fn set(&self, count: u64) {
+        self.0.set_position(count);
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
 }

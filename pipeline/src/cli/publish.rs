@@ -2,10 +2,14 @@
 
 use std::path::PathBuf;
 
-use semel::admin::{Answer, Ask};
+use semel::admin::{Answer, Ask, publish::Publishing};
 use semel_schemas::time::Epoch;
 
-use super::{Done, Failure, boot, output, topics};
+use super::{
+    Done, Failure, boot,
+    door::{self, Door},
+    output,
+};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -31,15 +35,15 @@ pub(super) fn publish(args: &Args) -> Done {
         ));
     }
     let (spec, plan) = boot::load(&args.spec, &boot::environment)?;
-    let by = boot::environment("USER").unwrap_or_else(|| "unknown".to_owned());
-    let ask = Ask::Publish { channel: args.channel.clone(), epoch: args.epoch.map(Epoch), by };
-    match topics::ask(&spec, &plan, ask)? {
+    let ask = Ask::Publish(Publishing {
+        channel: args.channel.clone(),
+        epoch: args.epoch.map(Epoch),
+        by: door::who(),
+    });
+    Door::open(&spec, plan)?.ask(ask, &mut |answer| match answer {
         Answer::Published { roots } => {
-            for root in &roots {
-                output::line(&format!("released {root}"))?;
-            }
-            Ok(())
+            roots.iter().try_for_each(|root| output::line(&format!("released {root}")))
         }
-        other => Err(Failure::Failed(format!("an unexpected answer: {other:?}"))),
-    }
+        other => Err(door::unexpected(&other)),
+    })
 }

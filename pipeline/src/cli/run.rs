@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use semel::{
-    admin,
+    admin::{View, socket, view::Live},
     host::{self, DiskStores, Host, HostParts, identity},
     log::Log,
     spec::{Spec, plan::Plan},
@@ -93,9 +93,11 @@ pub(super) fn start(
     host::create_topics(&*log, &plan).map_err(|e| failed(&e))?;
     let stores = LocalStore::within(&folder).map_err(|e| failed(&e))?;
     let plan = Arc::new(plan);
-    runtime
-        .block_on(admin::serve(&path, log.clone(), plan.clone()))
-        .map_err(|e| failed(&format!("the admin socket cannot be made: {e}")))?;
+    // Before the lanes: what cannot be asked is not started.
+    let socket = {
+        let _guard = runtime.enter();
+        socket::bind(&path).map_err(|e| failed(&format!("the admin socket cannot be made: {e}")))?
+    };
     let parts = HostParts {
         plan: plan.clone(),
         log: log.clone(),
@@ -107,6 +109,9 @@ pub(super) fn start(
         session_timeout: Duration::from_millis(spec.log.session_timeout_ms),
     };
     let host = Host::start(parts, runtime.handle()).map_err(Failure::Failed)?;
+    let live = Live { board: host.board.clone(), status: host.status.clone() };
+    let _guard = runtime.enter();
+    socket::serve(socket, View { log: log.clone(), plan, live: Some(live) });
     Ok(Running { host, log })
 }
 

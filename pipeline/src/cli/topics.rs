@@ -1,14 +1,14 @@
-//! `semel topics`, and how a command reaches a log that another process may hold.
+//! `semel topics`: what the log holds of a pipeline's topics.
 
 use std::path::PathBuf;
 
-use semel::{
-    admin::{self, Answer, Ask},
-    folder::FolderError,
-    spec::{Spec, plan::Plan},
-};
+use semel::admin::{Answer, Ask, topics::TopicRow};
 
-use super::{Done, Failure, boot, output, run};
+use super::{
+    Done, boot,
+    door::{self, Door},
+    output,
+};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -23,14 +23,14 @@ pub(super) struct Args {
 /// Lists topics.
 pub(super) fn topics(args: &Args) -> Done {
     let (spec, plan) = boot::load(&args.spec, &boot::environment)?;
-    let topics = match ask(&spec, &plan, Ask::Topics)? {
-        Answer::Topics { topics } => topics,
-        other => return Err(Failure::Failed(format!("an unexpected answer: {other:?}"))),
-    };
-    if args.json {
-        let text = String::from_utf8_lossy(&semel_schemas::codec::encode(&topics)).into_owned();
-        return output::line(&text);
-    }
+    Door::open(&spec, plan)?.ask(Ask::Topics, &mut |answer| match answer {
+        Answer::Topics { topics } if args.json => output::json(&topics),
+        Answer::Topics { topics } => table(&topics),
+        other => Err(door::unexpected(&other)),
+    })
+}
+
+fn table(topics: &[TopicRow]) -> Done {
     let rows: Vec<Vec<String>> = topics
         .iter()
         .map(|row| {
@@ -40,39 +40,11 @@ pub(super) fn topics(args: &Args) -> Done {
                 row.topic.clone(),
                 row.partitions.to_string(),
                 row.offsets.to_string(),
+                row.kept.clone(),
+                row.written_by.join(", "),
                 groups.join(", "),
             ]
         })
         .collect();
-    output::table(&["topic", "partitions", "offsets", "read by"], &rows)
-}
-
-/// Asks Kafka directly; an embedded log through the process that holds it, or else by opening it.
-pub(super) fn ask(spec: &Spec, plan: &Plan, ask: Ask) -> Result<Answer, Failure> {
-    let answer = if spec.log.brokers.is_empty() {
-        ask_embedded(spec, plan, ask)?
-    } else {
-        admin::answer(&*boot::kafka(&spec.log)?, plan, ask)
-    };
-    match answer {
-        Answer::Refused { text } => Err(Failure::Failed(text)),
-        answer => Ok(answer),
-    }
-}
-
-fn ask_embedded(spec: &Spec, plan: &Plan, ask: Ask) -> Result<Answer, Failure> {
-    let path = PathBuf::from(&spec.pipeline.data);
-    if !path.exists() {
-        return Err(Failure::Failed(format!(
-            "there is no data folder {}: run the pipeline first",
-            path.display()
-        )));
-    }
-    match boot::folder(spec) {
-        Ok(folder) => Ok(admin::answer(&*boot::log(&spec.log, &folder)?, plan, ask)),
-        Err(error @ FolderError::Locked { .. }) => run::runtime()?
-            .block_on(admin::ask(&path, &ask))
-            .map_err(|e| Failure::Failed(format!("{error}; and it does not answer: {e}"))),
-        Err(error) => Err(Failure::Failed(error.to_string())),
-    }
+    output::table(&["topic", "partitions", "offsets", "kept", "written by", "read by"], &rows)
 }

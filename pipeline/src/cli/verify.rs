@@ -50,6 +50,9 @@ pub(super) struct Args {
     /// Longest time in seconds, after the last record, until everything is settled
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     patience: u64,
+    /// Within that: seconds without any movement after which nothing more is waited for
+    #[arg(long, value_name = "SECONDS", default_value_t = 180, value_parser = clap::value_parser!(u64).range(10..=604_800))]
+    calm: u64,
     /// A shell command that restarts a broker; it ends once the broker is up again
     #[arg(long, value_name = "CMD")]
     restart_broker: Option<String>,
@@ -76,6 +79,7 @@ pub(super) struct Args {
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Which {
     Events,
+    Claims,
 }
 
 /// Verifies.
@@ -117,6 +121,7 @@ fn options(args: &Args) -> Result<Options, Failure> {
     Ok(Options {
         kind: match args.pipeline {
             Which::Events => Kind::Events,
+            Which::Claims => Kind::Claims,
         },
         log,
         database,
@@ -130,6 +135,7 @@ fn options(args: &Args) -> Result<Options, Failure> {
         },
         time: args.duration.map(Duration::from_secs),
         patience: Duration::from_secs(args.patience),
+        calm: Duration::from_secs(args.calm),
         restart_broker: args.restart_broker.clone(),
         restart_database: args.restart_database.clone(),
         seed: match args.seed {

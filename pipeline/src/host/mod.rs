@@ -97,6 +97,14 @@ pub fn create_topics(log: &dyn Log, plan: &Plan) -> Result<(), LogError> {
     Ok(())
 }
 
+/// The guard that `SEMEL_SABOTAGE` switches off on each lane, to show that `semel verify` notices.
+#[cfg(feature = "sabotage")]
+fn broken() -> Result<Option<semel_schemas::sabotage::Sabotage>, String> {
+    let Ok(name) = std::env::var("SEMEL_SABOTAGE") else { return Ok(None) };
+    let found = semel_schemas::sabotage::Sabotage::named(&name);
+    found.map(Some).ok_or_else(|| format!("SEMEL_SABOTAGE: there is no guard `{name}`"))
+}
+
 impl Host {
     /// Starts every lane. The topics must exist.
     ///
@@ -157,9 +165,13 @@ impl Host {
             ));
         }
         let mut threads = Vec::new();
+        #[cfg(feature = "sabotage")]
+        let broken = broken()?;
         for (name, mut worker) in workers {
             let (stop, tell) = (stop.clone(), tell.clone());
             let spawned = thread::Builder::new().name(name).spawn(move || {
+                #[cfg(feature = "sabotage")]
+                let _off = broken.map(semel_schemas::sabotage::Sabotage::begin);
                 let end = worker::run(&mut *worker, &stop);
                 tell.send(end).ok();
             });

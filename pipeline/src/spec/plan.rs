@@ -33,6 +33,10 @@ pub struct Plan {
     pub sinks: Vec<SinkPlan>,
     /// Every topic of the pipeline.
     pub topics: Vec<TopicSpec>,
+    /// Where commands that changed something are recorded.
+    pub commands: TopicRef,
+    /// Dead letters.
+    pub dead_letter: TopicRef,
 }
 
 /// A checked sink.
@@ -93,7 +97,8 @@ impl Builder<'_> {
             return None;
         }
         self.check_names();
-        let dead_letter = self.dead_letter()?;
+        let dead_letter = self.own("dead-letter")?;
+        let commands = self.own("commands")?;
         let all: Vec<(&StageSpec, bool)> = spec
             .source
             .iter()
@@ -116,7 +121,7 @@ impl Builder<'_> {
         let sinks = self.sinks(&dead_letter, &all);
         self.check_topics_used();
         let topics = self.topics.values().cloned().collect();
-        Some(Plan { name, stages, sinks, topics })
+        Some(Plan { name, stages, sinks, topics, commands, dead_letter })
     }
 
     fn check_names(&mut self) {
@@ -179,9 +184,10 @@ impl Builder<'_> {
         Some(self.enter(name, partitions, cleanup, settings.replication))
     }
 
-    fn dead_letter(&mut self) -> Option<TopicRef> {
+    /// A topic of one partition that every pipeline has, kept for ever.
+    fn own(&mut self, short: &str) -> Option<TopicRef> {
         let at = &self.spec.pipeline.name;
-        let short = Spanned::new(at.span(), "dead-letter".to_owned());
+        let short = Spanned::new(at.span(), short.to_owned());
         let name = self.full_name(&short)?;
         Some(self.enter(name, 1, Cleanup::Delete { retention_ms: None }, None))
     }

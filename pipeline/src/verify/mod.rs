@@ -12,6 +12,7 @@
 
 mod chance;
 mod checks;
+mod claims;
 pub mod compare;
 mod events;
 pub mod faults;
@@ -50,6 +51,8 @@ pub enum VerifyError {
 pub enum Kind {
     /// Events through dedupe and nonce order: no chain is needed.
     Events,
+    /// Claims down to the settled root, on a devnet of our own.
+    Claims,
 }
 
 /// What is verified, and how hard.
@@ -73,6 +76,8 @@ pub struct Options {
     pub time: Option<Duration>,
     /// How long to wait for the end after the last record.
     pub patience: Duration,
+    /// Within that: how long nothing may move until nothing more is waited for.
+    pub calm: Duration,
     /// The shell command that restarts a broker.
     pub restart_broker: Option<String>,
     /// The shell command that restarts the database.
@@ -137,5 +142,6 @@ pub fn verify(
 ) -> Result<Report, VerifyError> {
     match options.kind {
         Kind::Events => run::run(options, events::EventsPipeline, runtime, stop, say),
+        Kind::Claims => run::run(options, claims::ClaimsPipeline::default(), runtime, stop, say),
     }
 }

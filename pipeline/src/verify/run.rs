@@ -36,8 +36,6 @@ const PAUSE: Duration = Duration::from_secs(15);
 const RATE: u64 = 10_000;
 /// The shortest feed.
 const FEED_MIN: Duration = Duration::from_secs(5);
-/// Nothing moved for so long, longer than any transaction may stay open: nothing will.
-const CALM: Duration = Duration::from_secs(20);
 /// How long the last open transactions may take to end after everything was drained.
 const HELD_MAX: Duration = Duration::from_secs(60);
 /// How long a feed's victim is looked for again.
@@ -314,8 +312,12 @@ impl<P: Pipeline> Session<'_, P> {
                 }
                 Ok((0, _, 0)) => return Ok(()),
                 Ok(seen) if moved.1 != Some(seen) => moved = (Instant::now(), Some(seen)),
-                Ok((missing, _, behind)) if moved.0.elapsed() > CALM && behind == 0 => {
-                    notes.push(format!("nothing moves any more, and {missing} are missing"));
+                Ok((missing, _, behind)) if moved.0.elapsed() > self.options.calm => {
+                    notes.push(format!(
+                        "nothing moved for {} s (--calm), {missing} are missing and {behind} wait \
+                         to be read",
+                        self.options.calm.as_secs()
+                    ));
                     return Ok(());
                 }
                 Ok(_) => {}

@@ -23,7 +23,7 @@ use crate::{
     effect::{ROOT_OBSERVED, SolanaFact, UNDECODABLE},
     fault::{FAULT, Fault},
     progress::{PROGRESS, Progress},
-    request::{PUBLISH, Publish, QUARANTINE, Quarantine, RESUME, Resume},
+    request::{COMMAND, Command, PUBLISH, Publish, QUARANTINE, Quarantine, RESUME, Resume},
     sign::{SIGN_INTENT, SIGNED, SignIntent, Signed},
     verdict::{DUPLICATE, Duplicate, VERDICT, Verdict},
 };
@@ -54,6 +54,7 @@ pub const ENTRIES: &[Entry] = &[
     Entry::of::<Records>(RECORDS),
     Entry::of::<RootRecord>(ROOT),
     Entry::of::<SolanaFact>(ROOT_OBSERVED).only("fact", "root_set"),
+    Entry::of::<Command>(COMMAND),
     Entry::of::<Fault>(FAULT),
     Entry::of::<Publish>(PUBLISH),
     Entry::of::<Quarantine>(QUARANTINE),

@@ -169,11 +169,7 @@ impl NodeRule {
     /// The parent of two nodes.
     #[must_use]
     pub fn join(&self, left: &Hash, right: &Hash) -> Hash {
-        let (first, second) = match self.pair {
-            Pair::Sorted if right < left => (right, left),
-            Pair::Sorted | Pair::Ordered => (left, right),
-        };
-        self.hash.of(&[self.prefix.as_bytes(), first, second])
+        lanes::join_one(self, left, right)
     }
 }
 

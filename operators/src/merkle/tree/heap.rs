@@ -53,9 +53,7 @@ impl Heap {
         leaves.reverse();
         let count = leaves.len().saturating_sub(1);
         self.leaves = leaves;
-        self.inner.clear();
-        self.inner.reserve_exact(count);
-        self.inner.resize(count, [0; 32]);
+        self.inner = vec![[0; 32]; count];
         let mut end = count;
         while end > 0 {
             // The children of nodes `end / 2..end` all stand at `end` or behind it.

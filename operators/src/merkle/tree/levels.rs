@@ -90,10 +90,7 @@ impl Levels {
             let (below, above) = (&below[l], &mut above[0]);
             dirty /= 2;
             let width = width_above(below.len());
-            above.truncate(width);
-            reserve(above, width - above.len());
-            // Nodes that are new are written below, each exactly once.
-            above.resize(width, ZERO);
+            widen(above, width);
             level_above(rules, means, &below[2 * dirty..], &mut above[dirty..]);
             l += 1;
         }
@@ -112,6 +109,18 @@ fn level_above(rules: &Rules, means: Means, below: &[Hash], above: &mut [Hash]) 
             Odd::Zero => rules.node.join(last, &ZERO),
         };
     }
+}
+
+/// Makes a level `width` nodes wide. New ones are zero until they are hashed: a level that is new
+/// asks the allocator for zeroed memory, which costs no pass over it.
+fn widen(level: &mut Vec<Hash>, width: usize) {
+    if level.is_empty() {
+        *level = vec![ZERO; width];
+        return;
+    }
+    level.truncate(width);
+    reserve(level, width - level.len());
+    level.resize(width, ZERO);
 }
 
 /// Room for `more` nodes: exactly so much at first, and a part of the width on top later.

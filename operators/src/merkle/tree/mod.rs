@@ -275,6 +275,11 @@ impl Tree {
         })
     }
 
+    /// Where leaves stand by hash: the position of each, in the order given.
+    pub(super) fn positions(&self) -> Option<&[u32]> {
+        self.positions.as_deref()
+    }
+
     pub(super) fn nodes(&self) -> &Nodes {
         &self.nodes
     }

@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, and nothing but tests")]
 
+mod look;
+
 use std::{
     fs,
     io::{BufRead, BufReader},
@@ -92,8 +94,8 @@ fn says(ended: &Ended, code: i32, what: &[&str]) {
 fn help_and_version_say_something() {
     let folder = tempfile::tempdir().unwrap();
     for name in [
-        "demo", "run", "check", "publish", "topics", "audit", "repair", "keygen", "devnet",
-        "version",
+        "demo", "run", "check", "publish", "topics", "consume", "produce", "lag", "audit",
+        "repair", "keygen", "devnet", "verify", "version",
     ] {
         let ended = run(folder.path(), 240, &[name, "--help"], &[]);
         assert_eq!(ended.code, Some(0), "{name}");

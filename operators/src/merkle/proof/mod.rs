@@ -12,7 +12,7 @@ use super::{
     heap_leaf, heap_parent, heap_sibling, parent,
     profile::{Odd, Rules, Shape},
     sibling,
-    tree::{Nodes, Tree, TreeError, heap::Heap, levels::ZERO},
+    tree::{Nodes, Tree, TreeError, levels::ZERO},
     width_above,
 };
 
@@ -116,7 +116,7 @@ impl Tree {
         let position = self.position(index)?;
         Ok(match self.nodes() {
             Nodes::Levels(levels) => levels_path(levels.all(), self.rules().odd, position, path),
-            Nodes::Heap(heap) => heap_path(heap, position, path),
+            Nodes::Heap(heap) => heap_path(heap.inner(), heap.leaves(), position, path),
         })
     }
 }
@@ -154,12 +154,22 @@ pub(super) fn levels_path<L: AsRef<[Hash]>>(
     length
 }
 
-/// Siblings from a heap.
-fn heap_path(heap: &Heap, position: usize, path: &mut Path) -> usize {
-    let mut i = heap_leaf(position, heap.leaves().len());
+/// Siblings from a heap's inner nodes and leaves.
+pub(super) fn heap_path(
+    inner: &[Hash],
+    leaves: &[Hash],
+    position: usize,
+    path: &mut Path,
+) -> usize {
+    let mut i = heap_leaf(position, leaves.len());
     let mut length = 0;
     while i > 0 {
-        if let (Some(node), Some(room)) = (heap.node(heap_sibling(i)), path.get_mut(length)) {
+        let at = heap_sibling(i);
+        let found = match at.checked_sub(inner.len()) {
+            None => inner.get(at),
+            Some(at) => leaves.get(at),
+        };
+        if let (Some(node), Some(room)) = (found, path.get_mut(length)) {
             *room = *node;
             length += 1;
         }
@@ -273,3 +283,6 @@ fn climb_heap(rules: &Rules, leaf: &Hash, proof: &Proof) -> Result<Hash, Refused
 fn beside(rule: &NodeRule, left: bool, node: &Hash, other: &Hash) -> Hash {
     if left || rule.pair == Pair::Sorted { rule.join(node, other) } else { rule.join(other, node) }
 }
+
+#[cfg(test)]
+mod tests;

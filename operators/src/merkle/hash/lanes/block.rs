@@ -1,0 +1,65 @@
+//! Pairs of nodes as padded blocks of Keccak-256, word by word across lanes, and back.
+//!
+//! A pair and its prefix are at most 96 bytes, so one block of 136 holds them: one permutation a
+//! pair. Words are little-endian; the padding is 0x01 … 0x80 (Keccak's original one).
+
+use super::super::{Hash, NodeRule, Pair};
+
+/// Words of a block (the rate of Keccak-256).
+pub(super) const RATE: usize = 17;
+/// The bit that ends the padding, in the last word of a block.
+const LAST: u64 = 1 << 63;
+
+/// Blocks of `N` pairs: word `w` of lane `l` is `[w][l]`.
+pub(super) type Blocks<const N: usize> = [[u64; N]; RATE];
+
+/// The two nodes in the order in which they are hashed.
+#[inline(always)]
+pub(super) fn ordered<'a>(pair: Pair, left: &'a Hash, right: &'a Hash) -> (&'a Hash, &'a Hash) {
+    match pair {
+        Pair::Sorted if right < left => (right, left),
+        Pair::Sorted | Pair::Ordered => (left, right),
+    }
+}
+
+/// The blocks of `N` pairs.
+#[inline(always)]
+pub(super) fn load<const N: usize>(node: &NodeRule, pairs: &[[Hash; 2]; N]) -> Blocks<N> {
+    let mut blocks = [[0; N]; RATE];
+    if node.prefix.is_empty() {
+        for (lane, [left, right]) in pairs.iter().enumerate() {
+            let (first, second) = ordered(node.pair, left, right);
+            for (word, bytes) in first.as_chunks().0.iter().enumerate() {
+                blocks[word][lane] = u64::from_le_bytes(*bytes);
+            }
+            for (word, bytes) in second.as_chunks().0.iter().enumerate() {
+                blocks[4 + word][lane] = u64::from_le_bytes(*bytes);
+            }
+        }
+        blocks[8] = [1; N];
+    } else {
+        for (lane, [left, right]) in pairs.iter().enumerate() {
+            let (first, second) = ordered(node.pair, left, right);
+            let mut bytes = [0; RATE * 8];
+            let parts = [node.prefix.as_bytes(), first, second, &[1]];
+            for (room, byte) in bytes.iter_mut().zip(parts.into_iter().flatten()) {
+                *room = *byte;
+            }
+            for (word, bytes) in bytes.as_chunks().0.iter().enumerate() {
+                blocks[word][lane] = u64::from_le_bytes(*bytes);
+            }
+        }
+    }
+    blocks[RATE - 1] = [LAST; N];
+    blocks
+}
+
+/// Writes the hashes: the first four words of each lane.
+#[inline(always)]
+pub(super) fn store<const N: usize>(words: &[[u64; N]; 4], parents: &mut [Hash; N]) {
+    for (lane, parent) in parents.iter_mut().enumerate() {
+        for (word, bytes) in parent.as_chunks_mut().0.iter_mut().enumerate() {
+            *bytes = words[word][lane].to_le_bytes();
+        }
+    }
+}

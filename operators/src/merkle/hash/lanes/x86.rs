@@ -1,0 +1,193 @@
+//! x86-64: one pair with BMI's instructions, four with AVX2, eight with AVX-512.
+//!
+//! Each public function has the instructions it is named for switched on and must only be called on
+//! a machine that has them: its caller, `super`, asks the machine. Inside, intrinsics over registers
+//! are safe; the two `unsafe` blocks reinterpret registers as arrays of words.
+
+use std::arch::x86_64::*;
+
+use super::{
+    super::{Hash, NodeRule},
+    block::{Blocks, load, store},
+    scalar,
+};
+
+/// The parent of one pair; `andn` and `rorx` save a quarter.
+#[target_feature(enable = "bmi1,bmi2")]
+pub(super) fn bmi_one(node: &NodeRule, pair: &[Hash; 2]) -> Hash {
+    scalar::one(node, pair)
+}
+
+/// The parents of pairs, one at a time.
+#[target_feature(enable = "bmi1,bmi2")]
+pub(super) fn bmi(node: &NodeRule, pairs: &[[Hash; 2]], parents: &mut [Hash]) {
+    scalar::many(node, pairs, parents);
+}
+
+/// Defines a path of `$lanes` lanes in registers `$register`.
+macro_rules! path {
+    ($name:ident, $name_ops:ident, $features:literal, $lanes:literal, $register:ident, $zero:ident) => {
+        pub(super) mod $name {
+            use super::{$name_ops::permutation, *};
+
+            const LANES: usize = $lanes;
+
+            /// The parents of pairs, so many at a time; a lone one at the end by itself.
+            #[target_feature(enable = $features)]
+            pub(in super::super) fn many(
+                node: &NodeRule,
+                pairs: &[[Hash; 2]],
+                parents: &mut [Hash],
+            ) {
+                let (full, rest) = pairs.as_chunks::<LANES>();
+                let (full_parents, rest_parents) = parents.as_chunks_mut::<LANES>();
+                for (pairs, parents) in full.iter().zip(full_parents) {
+                    *parents = lanes(node, pairs);
+                }
+                match rest {
+                    [] => {}
+                    [pair] => rest_parents[0] = scalar::one(node, pair),
+                    [first, ..] => {
+                        let mut padded = [*first; LANES];
+                        padded[..rest.len()].copy_from_slice(rest);
+                        rest_parents.copy_from_slice(&lanes(node, &padded)[..rest.len()]);
+                    }
+                }
+            }
+
+            #[inline]
+            #[target_feature(enable = $features)]
+            fn lanes(node: &NodeRule, pairs: &[[Hash; 2]; LANES]) -> [Hash; LANES] {
+                let mut state = [$zero(); 25];
+                for (register, words) in state.iter_mut().zip(registers(load(node, pairs))) {
+                    *register = words;
+                }
+                permutation(&mut state);
+                let [a, b, c, d, ..] = state;
+                let mut parents = [[0; 32]; LANES];
+                store(&words([a, b, c, d]), &mut parents);
+                parents
+            }
+
+            #[expect(unsafe_code, reason = "reinterprets arrays of words as registers")]
+            #[inline(always)]
+            fn registers(blocks: Blocks<LANES>) -> [$register; super::super::block::RATE] {
+                // SAFETY: both are arrays of as many elements, an element is as many bytes of plain
+                // integers without padding on either side, and every bit pattern is a value of each.
+                unsafe { std::mem::transmute(blocks) }
+            }
+
+            #[expect(unsafe_code, reason = "reinterprets registers as arrays of words")]
+            #[inline(always)]
+            fn words(registers: [$register; 4]) -> [[u64; LANES]; 4] {
+                // SAFETY: as above, the other way round.
+                unsafe { std::mem::transmute(registers) }
+            }
+        }
+    };
+}
+
+path!(avx2, four, "avx2,bmi1,bmi2", 4, __m256i, _mm256_setzero_si256);
+path!(avx512, eight, "avx512f,avx2,bmi1,bmi2", 8, __m512i, _mm512_setzero_si512);
+
+/// Keccak's permutation of four states.
+mod four {
+    use std::arch::x86_64::*;
+
+    use super::super::permutation::permute;
+
+    macro_rules! xor {
+        ($a:expr, $b:expr) => {
+            _mm256_xor_si256($a, $b)
+        };
+    }
+    macro_rules! xor5 {
+        ($a:expr, $b:expr, $c:expr, $d:expr, $e:expr) => {
+            xor!(xor!(xor!($a, $b), xor!($c, $d)), $e)
+        };
+    }
+    macro_rules! rotate {
+        ($a:expr, $by:literal) => {{
+            let lanes = $a;
+            let (up, down) =
+                (_mm256_slli_epi64::<$by>(lanes), _mm256_srli_epi64::<{ 64 - $by }>(lanes));
+            _mm256_or_si256(up, down)
+        }};
+    }
+    macro_rules! turn {
+        ($a:expr, $b:expr) => {
+            xor!($a, rotate!($b, 1))
+        };
+    }
+    macro_rules! rol {
+        ($a:expr, $b:expr, $by:literal) => {
+            rotate!(xor!($a, $b), $by)
+        };
+    }
+    macro_rules! chi {
+        ($a:expr, $b:expr, $c:expr) => {
+            xor!($a, _mm256_andnot_si256($b, $c))
+        };
+    }
+    macro_rules! splat {
+        ($word:expr) => {
+            _mm256_set1_epi64x($word.cast_signed())
+        };
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    pub(super) fn permutation(state: &mut [__m256i; 25]) {
+        permute!(state, xor5, xor, turn, rol, chi, splat);
+    }
+}
+
+/// Keccak's permutation of eight states. One instruction rotates, one adds three lanes (table
+/// 0x96), one is chi (table 0xD2).
+mod eight {
+    use std::arch::x86_64::*;
+
+    use super::super::permutation::permute;
+
+    macro_rules! xor {
+        ($a:expr, $b:expr) => {
+            _mm512_xor_si512($a, $b)
+        };
+    }
+    macro_rules! xor3 {
+        ($a:expr, $b:expr, $c:expr) => {
+            _mm512_ternarylogic_epi64::<0x96>($a, $b, $c)
+        };
+    }
+    macro_rules! xor5 {
+        ($a:expr, $b:expr, $c:expr, $d:expr, $e:expr) => {
+            xor3!(xor3!($a, $b, $c), $d, $e)
+        };
+    }
+    macro_rules! turn {
+        ($a:expr, $b:expr) => {
+            xor!($a, _mm512_rol_epi64::<1>($b))
+        };
+    }
+    macro_rules! rol {
+        ($a:expr, $b:expr, $by:literal) => {
+            _mm512_rol_epi64::<$by>(xor!($a, $b))
+        };
+    }
+    macro_rules! chi {
+        ($a:expr, $b:expr, $c:expr) => {
+            _mm512_ternarylogic_epi64::<0xD2>($a, $b, $c)
+        };
+    }
+    macro_rules! splat {
+        ($word:expr) => {
+            _mm512_set1_epi64($word.cast_signed())
+        };
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn permutation(state: &mut [__m512i; 25]) {
+        permute!(state, xor5, xor, turn, rol, chi, splat);
+    }
+}
