@@ -41,7 +41,7 @@ fn running() -> (tempfile::TempDir, Child) {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("toy.toml"), SPEC).unwrap();
     let child = begin(folder.path(), &["run", "toy.toml"], &[]);
-    until(30, "the socket", || folder.path().join("data/admin.sock").exists());
+    until(240, "the socket", || folder.path().join("data/admin.sock").exists());
     (folder, child)
 }
 
@@ -113,7 +113,7 @@ fn what_is_piped_in_is_seen_beside_the_process_and_in_the_folder_it_leaves() {
     let produced = pipe(at, &["produce", "toy.toml", "in", "--key-field", "channel"], &input);
     says(&produced, 0, &["3 records written to in"]);
     assert!(!produced.err.contains('\u{1b}'), "no progress bar in a pipe: {}", produced.err);
-    until(30, "the records to be worked up", || lag(at) == 0);
+    until(240, "the records to be worked up", || lag(at) == 0);
 
     let looks: [&[&str]; 5] = [
         &["consume", "toy.toml", "in", "--format", "raw", "--key", "alpha"],
@@ -200,7 +200,7 @@ fn what_is_not_there_is_told_with_the_nearest_name() {
         &["no data folder data", "run the pipeline"],
     );
     let child = begin(at, &["run", "toy.toml"], &[]);
-    until(30, "the socket", || at.join("data/admin.sock").exists());
+    until(240, "the socket", || at.join("data/admin.sock").exists());
     let value = claim(1, "alpha");
     let cases: [(&[&str], i32, &[&str]); 9] = [
         (&["consume", "toy.toml", "duplicate"], 1, &["no topic `duplicate`", "mean `duplicates`?"]),
