@@ -107,7 +107,7 @@ impl Source {
     /// # Errors
     /// A sentence with file, place and field.
     pub fn each(&self, take: &mut Take<'_>) -> Result<(), String> {
-        let read = || -> Result<(), String> {
+        let mut read = || -> Result<(), String> {
             match self.format {
                 Format::Csv => csv::each(self.open()?, take),
                 Format::Json => json::list(self.open()?, take),
