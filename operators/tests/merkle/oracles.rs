@@ -146,7 +146,7 @@ fn trees_are_those_of_solana_merkle_tree() {
             assert_eq!(ours.root().unwrap(), root.to_bytes(), "seed {seed}, {n} leaves");
             for i in [0, n / 2, n - 1] {
                 let proof = theirs.find_path(i).unwrap();
-                let leaf = solana_hash::Hash::new_from_array(leaves[i]);
+                let leaf = leaves[i].into();
                 assert!(proof.verify(leaf), "seed {seed}, leaf {i} of {n}");
             }
         }
