@@ -6,7 +6,8 @@
 //!
 //! The way of a batch: `mapping` (data) → `check` (against the schema) → `plan` (record →
 //! operations) → `write` (offset row by compare-and-set) → `apply` (operations in bulk) and
-//! `delay` (what waits for a parent) → `refused` (what fits no row) → `sql` (statements) → `postgres` or `sqlite` (sessions).
+//! `delay` (what waits for a parent) → `refused` (what fits no row) → `sql` (statements) → `postgres` or `sqlite` (sessions), or
+//! `memory` for the simulator.
 
 mod apply;
 mod cell;
@@ -16,6 +17,7 @@ mod conformance;
 mod delay;
 pub mod look;
 pub mod mapping;
+pub mod memory;
 mod plan;
 mod postgres;
 mod refused;

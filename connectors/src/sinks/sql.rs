@@ -24,6 +24,38 @@ pub(super) enum Dialect {
     },
     /// SQLite.
     Sqlite,
+    /// In memory (`memory`): a statement is its method's name and what it is given, in words.
+    Memory,
+}
+
+/// A statement for [`Dialect::Memory`].
+fn words<T: AsRef<str>>(verb: &str, rest: impl IntoIterator<Item = T>) -> String {
+    rest.into_iter().fold(verb.to_owned(), |text, word| text + " " + word.as_ref())
+}
+
+impl Plan {
+    /// Names of its tables.
+    fn names(&self, between: &str) -> String {
+        let names: Vec<_> = self.tables.iter().map(|t| t.spec.table.as_str()).collect();
+        names.join(between)
+    }
+
+    /// Names of the tables that are looked up; `-` if there are none.
+    fn parents(&self, between: &str) -> String {
+        let lookups = self.tables.iter().flat_map(TablePlan::lookups);
+        let parents: BTreeSet<_> = lookups.map(|(_, lookup)| lookup.table.as_str()).collect();
+        if parents.is_empty() {
+            return "-".to_owned();
+        }
+        parents.into_iter().collect::<Vec<_>>().join(between)
+    }
+}
+
+impl TablePlan {
+    /// Its name, and the names of its columns.
+    fn words(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.spec.table).chain(self.columns.iter().map(|column| &column.name))
+    }
 }
 
 impl Dialect {
@@ -31,7 +63,7 @@ impl Dialect {
     pub(super) fn table(&self, name: &str) -> String {
         match self {
             Self::Postgres { schema } => format!("\"{schema}\".\"{name}\""),
-            Self::Sqlite => format!("\"{name}\""),
+            Self::Sqlite | Self::Memory => format!("\"{name}\""),
         }
     }
 
@@ -39,7 +71,7 @@ impl Dialect {
     pub(super) fn place(&self, name: &str) -> String {
         match self {
             Self::Postgres { schema } => format!("{schema}.{name}"),
-            Self::Sqlite => name.to_owned(),
+            Self::Sqlite | Self::Memory => name.to_owned(),
         }
     }
 
@@ -51,7 +83,7 @@ impl Dialect {
                 let arrays: Vec<_> = (1..=width).map(|i| format!("${i}::text[]")).collect();
                 format!("UNNEST({}) AS r({})", arrays.join(", "), names.join(", "))
             }
-            Self::Sqlite => {
+            Self::Sqlite | Self::Memory => {
                 let cells: Vec<_> = (0..width).map(|i| format!("value ->> {i} AS c{i}")).collect();
                 format!("(SELECT {} FROM json_each(?1)) AS r", cells.join(", "))
             }
@@ -61,7 +93,7 @@ impl Dialect {
     /// Cell `index` as a value of its column. SQLite's columns convert by their affinity.
     fn cell(&self, index: usize, kind: Kind) -> String {
         let name = match (self, kind) {
-            (Self::Sqlite, _) | (_, Kind::Text(_)) => return format!("r.c{index}"),
+            (Self::Sqlite | Self::Memory, _) | (_, Kind::Text(_)) => return format!("r.c{index}"),
             (_, Kind::Int(16)) => "smallint",
             (_, Kind::Int(32)) => "integer",
             (_, Kind::Int(_)) => "bigint",
@@ -83,7 +115,7 @@ impl Dialect {
     fn lock(&self, how: &str) -> String {
         match self {
             Self::Postgres { .. } => format!(" FOR {how}"),
-            Self::Sqlite => String::new(),
+            Self::Sqlite | Self::Memory => String::new(),
         }
     }
 
@@ -102,6 +134,7 @@ impl Dialect {
                  FROM information_schema.columns c JOIN {} ON c.table_schema = r.c0",
                 self.rows(1)
             ),
+            Self::Memory => "columns".to_owned(),
             // An INTEGER PRIMARY KEY is filled by SQLite and never NULL.
             Self::Sqlite => format!(
                 "SELECT m.name, p.name, p.type, \
@@ -128,6 +161,7 @@ impl Dialect {
                    AND i.indnkeyatts = 1 AND a.attname = '{ID_COLUMN}'",
                 self.rows(1)
             ),
+            Self::Memory => "unique".to_owned(),
             Self::Sqlite => format!(
                 "SELECT m.name FROM sqlite_master m JOIN pragma_index_list(m.name) i \
                  JOIN {} ON r.c0 IS NOT NULL \
@@ -140,6 +174,9 @@ impl Dialect {
 
     /// The offset row of (sink, topic, partition): topic id, next offset; locked.
     pub(super) fn position(&self) -> String {
+        if *self == Self::Memory {
+            return "position".to_owned();
+        }
         format!(
             "SELECT o.\"topic_id\", CAST(o.\"next_offset\" AS text) FROM {} o JOIN {} \
              ON o.\"sink\" = r.c0 AND o.\"topic\" = r.c1 AND o.\"partition\" = {}",
@@ -157,6 +194,9 @@ impl Dialect {
     /// (sink, topic, partition, topic id, next): the first offset row; changes nothing if there
     /// is one.
     pub(super) fn first_offset(&self) -> String {
+        if *self == Self::Memory {
+            return "first_offset".to_owned();
+        }
         format!(
             "INSERT INTO {} (\"sink\", \"topic\", \"partition\", \"topic_id\", \"next_offset\") \
              SELECT r.c0, r.c1, {}, r.c3, {} FROM {} WHERE true ON CONFLICT DO NOTHING",
@@ -169,6 +209,9 @@ impl Dialect {
 
     /// (sink, topic, partition, topic id, next, expected): the compare-and-set.
     pub(super) fn advance(&self) -> String {
+        if *self == Self::Memory {
+            return "advance".to_owned();
+        }
         format!(
             "UPDATE {} AS o SET \"next_offset\" = {} FROM {} WHERE o.\"sink\" = r.c0 \
              AND o.\"topic\" = r.c1 AND o.\"partition\" = {} AND o.\"topic_id\" = r.c3 \
@@ -192,11 +235,17 @@ impl Dialect {
 
     /// (sink, topic, partition): how many records wait.
     pub(super) fn delayed_count(&self) -> String {
+        if *self == Self::Memory {
+            return "delayed_count".to_owned();
+        }
         format!("SELECT CAST(count(*) AS text) {}", self.delayed(3))
     }
 
     /// (sink, topic, partition, table, key) of a batch: which of them wait.
     pub(super) fn delayed_keys(&self) -> String {
+        if *self == Self::Memory {
+            return "delayed_keys".to_owned();
+        }
         format!(
             "SELECT DISTINCT d.\"target\", d.\"key\" {} AND d.\"target\" = r.c3 AND d.\"key\" = r.c4",
             self.delayed(5)
@@ -205,6 +254,9 @@ impl Dialect {
 
     /// (sink): the tables for which records wait.
     pub(super) fn delayed_targets(&self) -> String {
+        if *self == Self::Memory {
+            return "delayed_targets".to_owned();
+        }
         format!(
             "SELECT DISTINCT d.\"target\" FROM {} d JOIN {} ON d.\"sink\" = r.c0",
             self.table("semel_delayed"),
@@ -214,6 +266,9 @@ impl Dialect {
 
     /// (sink, topic, partition, offset, table, key, parent's table, parent's key, record): waits.
     pub(super) fn delay(&self) -> String {
+        if *self == Self::Memory {
+            return "delay".to_owned();
+        }
         format!(
             "INSERT INTO {} (\"sink\", \"topic\", \"partition\", \"offset\", \"target\", \"key\", \
                \"parent_table\", \"parent_key\", \"record\") \
@@ -227,6 +282,9 @@ impl Dialect {
 
     /// (sink, topic, partition, offset, table): no longer waits.
     pub(super) fn release(&self) -> String {
+        if *self == Self::Memory {
+            return "release".to_owned();
+        }
         format!(
             "DELETE FROM {} AS d WHERE EXISTS (SELECT 1 FROM {} WHERE d.\"sink\" = r.c0 \
              AND d.\"topic\" = r.c1 AND d.\"partition\" = {} AND d.\"offset\" = {} \
@@ -240,6 +298,9 @@ impl Dialect {
 
     /// (sink, topic, partition, topic id, offset, code, reason, record): refused, to be told.
     pub(super) fn refuse(&self) -> String {
+        if *self == Self::Memory {
+            return "refuse".to_owned();
+        }
         format!(
             "INSERT INTO {} (\"sink\", \"topic\", \"partition\", \"topic_id\", \"offset\", \"code\", \
                \"reason\", \"record\") \
@@ -254,6 +315,9 @@ impl Dialect {
 
     /// (sink, topic, partition, topic id, offset): was told.
     pub(super) fn reported(&self) -> String {
+        if *self == Self::Memory {
+            return "reported".to_owned();
+        }
         format!(
             "DELETE FROM {} AS f WHERE EXISTS (SELECT 1 FROM {} WHERE f.\"sink\" = r.c0 \
              AND f.\"topic\" = r.c1 AND f.\"partition\" = {} AND f.\"topic_id\" = r.c3 \
@@ -268,6 +332,9 @@ impl Dialect {
     /// (sink, topic, partition, topic id): the oldest that were refused and not told. Offset,
     /// code, reason, record; at most `limit`.
     pub(super) fn unreported(&self, limit: usize) -> String {
+        if *self == Self::Memory {
+            return format!("unreported {limit}");
+        }
         format!(
             "SELECT CAST(f.\"offset\" AS text), f.\"code\", f.\"reason\", f.\"record\" FROM {} f \
              JOIN {} ON f.\"sink\" = r.c0 AND f.\"topic\" = r.c1 AND f.\"partition\" = {} \
@@ -280,6 +347,9 @@ impl Dialect {
 
     /// (sink, topic, partition, offset, table, parent's table, parent's key): waits for another.
     pub(super) fn delay_again(&self) -> String {
+        if *self == Self::Memory {
+            return "delay_again".to_owned();
+        }
         format!(
             "UPDATE {} AS d SET \"parent_table\" = r.c5, \"parent_key\" = r.c6 FROM {} \
              WHERE d.\"sink\" = r.c0 AND d.\"topic\" = r.c1 AND d.\"partition\" = {} \
@@ -294,6 +364,9 @@ impl Dialect {
     /// (sink, topic, partition): the records that may be tried now, those of each row in order:
     /// the parent of the oldest one is there. Offset, table, record; at most `limit`.
     pub(super) fn releasable(&self, plan: &Plan, limit: usize) -> String {
+        if *self == Self::Memory {
+            return words("releasable", [limit.to_string(), plan.names(","), plan.parents(",")]);
+        }
         let targets: Vec<_> = plan.tables.iter().map(|t| t.spec.table.as_str()).collect();
         let same = |other: &str, than: &str| {
             ["sink", "topic", "partition", "target", "key"]
@@ -342,6 +415,9 @@ impl Dialect {
     /// (parent's id): id and value of the column. The lock keeps a parent from being deleted
     /// between this and the insert of its child.
     pub(super) fn lookup(&self, table: &str, column: &str) -> String {
+        if *self == Self::Memory {
+            return words("lookup", [table, column]);
+        }
         format!(
             "SELECT p.\"{ID_COLUMN}\", CAST(p.\"{column}\" AS text) FROM {} p JOIN {} \
              ON p.\"{ID_COLUMN}\" = r.c0 WHERE p.\"{column}\" IS NOT NULL{}",
@@ -354,6 +430,9 @@ impl Dialect {
     /// (id, cells…): writes rows that are there, and returns their ids. An upsert alone would
     /// take a number of the table's SERIAL for every update, and INT ends at 2^31.
     pub(super) fn update(&self, table: &TablePlan) -> String {
+        if *self == Self::Memory {
+            return words("update", table.words());
+        }
         let set: Vec<_> = self.assignments(table).collect();
         format!(
             "UPDATE {} AS t SET {} FROM {} WHERE t.\"{ID_COLUMN}\" = r.c0 RETURNING \"{ID_COLUMN}\"",
@@ -370,6 +449,12 @@ impl Dialect {
 
     /// (id, cells…): writes rows that are not there.
     pub(super) fn insert(&self, table: &TablePlan) -> String {
+        if *self == Self::Memory {
+            return match table.spec.on_conflict {
+                OnConflict::Keep => words("insert_keep", table.words()),
+                OnConflict::Update => words("insert", table.words()),
+            };
+        }
         let name = self.table(&table.spec.table);
         let names: Vec<_> = table.columns.iter().map(|c| format!("\"{}\"", c.name)).collect();
         let cells: Vec<_> =
@@ -399,6 +484,9 @@ impl Dialect {
 
     /// (id): deletes rows.
     pub(super) fn delete(&self, table: &TablePlan) -> String {
+        if *self == Self::Memory {
+            return words("delete", [&table.spec.table]);
+        }
         format!(
             "DELETE FROM {} WHERE \"{ID_COLUMN}\" IN (SELECT r.c0 FROM {})",
             self.table(&table.spec.table),
@@ -408,6 +496,12 @@ impl Dialect {
 
     /// (id, constants…): sets what a retraction sets.
     pub(super) fn set(&self, table: &TablePlan) -> String {
+        if *self == Self::Memory {
+            return words(
+                "set",
+                std::iter::once(&table.spec.table).chain(table.set.iter().map(|s| &s.0)),
+            );
+        }
         let set: Vec<_> = (table.set.iter().enumerate())
             .map(|(i, (name, kind, _))| format!("\"{name}\" = {}", self.cell(i + 1, *kind)))
             .collect();

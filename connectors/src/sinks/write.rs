@@ -94,7 +94,7 @@ impl SqlSink {
         let dialect = self.dialect();
         let schema = match dialect {
             Dialect::Postgres { schema } => schema.as_str(),
-            Dialect::Sqlite => "main",
+            Dialect::Sqlite | Dialect::Memory => "main",
         };
         let mut catalog = Catalog::default();
         for row in session.fetch(dialect.columns(), Rows::one([schema])).await? {

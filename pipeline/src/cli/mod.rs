@@ -15,11 +15,13 @@ mod devnet;
 mod door;
 mod keygen;
 mod lag;
+mod merkle;
 mod output;
 mod produce;
 mod publish;
 mod repair;
 mod run;
+mod sim;
 mod topics;
 #[cfg(feature = "kafka")]
 mod verify;
@@ -62,12 +64,16 @@ enum Command {
     /// Measure this machine: each figure beside a baseline of the same run
     #[cfg(feature = "kafka")]
     Bench(bench::Args),
+    /// Merkle trees of files: roots, proofs, and why a proof fails
+    Merkle(merkle::Args),
     /// Make a new settlement key, and print its public half
     Keygen(keygen::Args),
     /// Cut off the unreadable end of a data folder's journal, keeping a copy
     Repair(repair::Args),
     /// Run a Solana devnet with the Attention Oracle's stand-in program, and serve its JSON-RPC
     Devnet(devnet::Args),
+    /// Run simulated schedules of faults against a pipeline, and check every invariant after each step
+    Sim(sim::Args),
     /// Print the version
     Version,
 }
@@ -111,9 +117,11 @@ pub(crate) fn main() -> ExitCode {
         Command::Verify(args) => verify::verify(&args),
         #[cfg(feature = "kafka")]
         Command::Bench(args) => bench::bench(args),
+        Command::Merkle(args) => merkle::merkle(&args),
         Command::Keygen(args) => keygen::keygen(&args),
         Command::Repair(args) => repair::repair(&args),
         Command::Devnet(args) => devnet::devnet(args),
+        Command::Sim(args) => sim::sim(&args),
         Command::Version => output::line(&format!("semel {}", env!("CARGO_PKG_VERSION"))),
     };
     match done {
@@ -132,6 +140,8 @@ pub(crate) fn main() -> ExitCode {
 fn default_level(command: &Command) -> &'static str {
     match command {
         Command::Demo(_) => "error",
+        // What goes wrong is meant to.
+        Command::Sim(_) => "off",
         // A broker that is restarted on purpose is no news.
         #[cfg(feature = "kafka")]
         Command::Verify(_) => "error",

@@ -40,7 +40,7 @@ pub struct Plan {
 }
 
 /// A checked sink.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SinkPlan {
     /// Name.
     pub name: String,

@@ -206,12 +206,15 @@ fn every_invariant_is_named_by_a_test() {
     assert_eq!(ids, INVARIANTS, "pipeline/INVARIANTS.md lists the invariants of the design");
     let mut found = Vec::new();
     for row in &rows {
-        let [id, _, _, cell, status] = row[..] else {
+        let [id, _, checker, cell, status] = row[..] else {
             panic!(
                 "pipeline/INVARIANTS.md: a row has id, statement, checker, tests, status: {row:?}"
             );
         };
         found.extend(wrong_tests(id, cell, &tests));
+        if !quoted(checker).iter().any(|file| top().join(file).is_file()) {
+            found.push(format!("{id}: no file of a checker is named"));
+        }
         let kind = status.split(':').next().unwrap_or_default();
         match (kind, quoted(cell).is_empty()) {
             ("held" | "part", false) | ("open", true) => {}

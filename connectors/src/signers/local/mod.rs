@@ -96,6 +96,12 @@ impl LocalSigner {
         Self { keypair, public_key }
     }
 
+    /// The signer of a 32-byte seed: for simulations and tests, where the seed is no secret.
+    #[must_use]
+    pub fn of_seed(seed: [u8; 32]) -> Self {
+        Self::new(Keypair::new_from_array(seed))
+    }
+
     /// The keypair of a 32-byte seed, as the text of a keypair file: for a new key, hand in 32 random
     /// bytes. The text is the secret.
     #[must_use]

@@ -6,6 +6,7 @@
 
 mod bulk;
 mod fencing;
+mod memory;
 mod postgres;
 mod prepare;
 mod refused;

@@ -206,8 +206,8 @@ impl Lane {
         {
             return Err(LaneError::Fatal(format!(
                 "stage `{}`, partition {partition}: the group stands at offset {committed}, the \
-                 state at {}: they are committed together, so somebody moved one of them; reset \
-                 the stage, or set the group's offset back",
+                 state at {}: they are committed together, so somebody moved one of them; set \
+                 the group's offset back to {1}, or give the pipeline another name to begin anew",
                 stage.name,
                 task.next()
             )));

@@ -96,6 +96,8 @@ pub(super) struct Cluster {
     txns: TxnId,
     members: MemberId,
     held: Vec<Marker>,
+    /// Markers that have arrived.
+    pub(super) arrivals: u64,
 }
 
 /// A transaction call failed.
@@ -402,6 +404,7 @@ impl Cluster {
     }
 
     fn arrive(&mut self, txn: TxnId, verdict: Verdict, place: Place) {
+        self.arrivals += 1;
         match place {
             Place::Partition(topic, partition) => {
                 if let Some(topic) = self.topics[topic].as_mut() {

@@ -16,7 +16,7 @@ use semel_schemas::{
 
 use super::{
     Generations, Shared,
-    cluster::{Cluster, GroupNo, fault},
+    cluster::{Cluster, GroupNo, ProducerNo, fault},
     group::{MemberId, Membership, Stranger, TopicNo},
     millis,
     producer::Producer,
@@ -260,6 +260,33 @@ impl SimMember {
                 fault(TxnFault::Abort, format!("{text}: its offsets are refused"))
             })
         })
+    }
+}
+
+/// A commit whose last request is still on its way (Kafka trap 5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LateCommit {
+    pub(super) producer: ProducerNo,
+    pub(super) epoch: u32,
+}
+
+impl SimMember {
+    /// As [`Member::commit`], but the request that ends the transaction is on its way until
+    /// [`super::SimLog::deliver_late`]; the caller hears nothing of it. The transaction stays open
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// [`TxnError`] as for a commit.
+    pub fn commit_late(
+        &mut self,
+        offsets: &[(Partition, NextOffset)],
+    ) -> Result<LateCommit, TxnError> {
+        self.check_offsets(offsets)?;
+        let shared = self.shared.clone();
+        let sent = self.send(&mut shared.lock(), offsets);
+        self.producer.note(sent)?;
+        let (producer, epoch) = self.producer.session()?;
+        Ok(LateCommit { producer, epoch })
     }
 }
 

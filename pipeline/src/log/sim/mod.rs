@@ -39,7 +39,7 @@ use self::{cluster::Cluster, partition::PartitionLog};
 pub use self::{
     cluster::{MarkerTarget, RECORD_MAX},
     group::Membership,
-    member::SimMember,
+    member::{LateCommit, SimMember},
     producer::SimProducer,
     reader::SimReader,
 };
@@ -219,6 +219,30 @@ impl SimLog {
         self.shared.lock().delete(topic)
     }
 
+    /// A member by its own type, which knows more than the trait: [`SimMember::commit_late`].
+    ///
+    /// # Errors
+    /// [`LogError`] as for [`Log::join`].
+    pub fn member(&self, spec: &MemberSpec) -> Result<SimMember, LogError> {
+        SimMember::new(self.shared.clone(), spec)
+    }
+
+    /// The request of [`SimMember::commit_late`] arrives: it ends whatever transaction its producer
+    /// has open now, or is refused because the producer was initialised since.
+    ///
+    /// # Errors
+    /// [`TxnError`] if it comes to nothing.
+    pub fn deliver_late(&self, late: LateCommit) -> Result<(), TxnError> {
+        self.shared.lock().end(late.producer, late.epoch, partition::Verdict::Commit)
+    }
+
+    /// How many markers have arrived, those of [`Log::append`] included: as long as it stands, no
+    /// reader of committed records can see anything new.
+    #[must_use]
+    pub fn arrivals(&self) -> u64 {
+        self.shared.lock().arrivals
+    }
+
     /// A bare producer under this id, initialised: fences whoever bears it.
     ///
     /// # Errors
@@ -246,7 +270,7 @@ impl Log for SimLog {
     }
 
     fn join(&self, spec: &MemberSpec) -> Result<Box<dyn Member>, LogError> {
-        Ok(Box::new(SimMember::new(self.shared.clone(), spec)?))
+        Ok(Box::new(self.member(spec)?))
     }
 
     fn reader(&self, isolation: Isolation) -> Result<Box<dyn Reader>, LogError> {

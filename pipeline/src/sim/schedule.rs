@@ -1,0 +1,267 @@
+//! What happens in a run, and when: a list of events, drawn from the seed before the run begins.
+//!
+//! A run is a function of its options and this list, so a list with events taken out is a run, too:
+//! that is how a failure is shrunk. Invariant: events stand in the order of their times.
+
+use std::fmt;
+
+use super::{
+    chain::NodeFault,
+    options::{Feed, Kind, Options},
+    rng::{Rng, Stream},
+    samples::{self, Sample},
+    tap::{Armed, CALLS, Call, What, When},
+};
+use crate::log::TxnFault;
+
+/// Something that happens at a time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// Milliseconds from the begin of the run.
+    pub at_ms: u64,
+    /// What.
+    pub act: Act,
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:>6} ms  {:?}", self.at_ms, self.act)
+    }
+}
+
+/// What happens.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Act {
+    /// A user claims on the chain.
+    Claim {
+        /// Which user.
+        user: u8,
+        /// Which channel.
+        channel: u8,
+        /// Makes the transaction differ from all others.
+        nonce: u32,
+    },
+    /// Records come into the pipeline's first topic from outside.
+    Feed(Vec<Sample>),
+    /// Something is to happen to a call of a process.
+    Arm {
+        /// Which process.
+        process: usize,
+        /// What.
+        armed: Armed,
+    },
+    /// A process stands still, between two steps.
+    Pause {
+        /// Which process.
+        process: usize,
+        /// For how long.
+        ms: u64,
+    },
+    /// A process drains, and comes back.
+    Drain {
+        /// Which process.
+        process: usize,
+    },
+    /// A copy of a process's local stores is put aside.
+    Backup {
+        /// Which process.
+        process: usize,
+    },
+    /// A process dies, and finds another disk when it comes back.
+    Disk {
+        /// Which process.
+        process: usize,
+        /// What it finds.
+        disk: Disk,
+    },
+    /// A process's wall clock jumps.
+    Clock {
+        /// Which process.
+        process: usize,
+        /// By so many milliseconds.
+        ms: i64,
+    },
+    /// The wall clocks of all processes jump ahead, so that every timer in between is due at once.
+    Storm {
+        /// By so many milliseconds.
+        ms: i64,
+    },
+    /// Markers of transactions arrive one by one.
+    Markers {
+        /// For how long.
+        ms: u64,
+    },
+    /// Every changelog is compacted.
+    Compact,
+    /// The node does something wrong while it answers the next effects.
+    Node {
+        /// What.
+        fault: NodeFault,
+        /// For how many effects.
+        effects: u32,
+    },
+    /// Something happens to the next effect.
+    Effect(EffectFault),
+    /// The chain makes no blocks.
+    Stall {
+        /// For how long.
+        ms: u64,
+    },
+    /// Something happens to the next write to the database.
+    Database(DatabaseFault),
+    /// The database cannot be reached.
+    DatabaseDown {
+        /// For how long.
+        ms: u64,
+    },
+}
+
+/// What a process finds on its disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disk {
+    /// Nothing.
+    Empty,
+    /// The copy that was put aside last.
+    Old,
+}
+
+/// What happens to an effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EffectFault {
+    /// It is performed so many milliseconds later.
+    Slow(u64),
+    /// It is performed twice, and answered once.
+    Twice,
+    /// It is not performed, and nothing is known.
+    Unperformed,
+    /// It is performed at once and answered so many milliseconds later.
+    SlowAnswer(u64),
+}
+
+/// What happens to a question to the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DatabaseFault {
+    /// It is done; the answer is lost.
+    Lost,
+    /// It is not done; nothing is known.
+    Unknown,
+    /// Nothing is known, and it is done so many milliseconds later.
+    Late(u64),
+    /// It is refused for now.
+    Away,
+    /// The answer takes so many milliseconds.
+    Slow(u64),
+}
+
+/// The events of a run.
+#[must_use]
+pub fn draw(options: &Options) -> Vec<Event> {
+    let mut events = samples::inputs(options);
+    let mut rng = Rng::new(options.seed, Stream::Faults);
+    if !options.kinds.is_empty() {
+        for _ in 0..options.faults {
+            let kind = *rng.pick(&options.kinds);
+            let at_ms = rng.below(options.horizon_ms);
+            let act = fault(options, kind, &mut rng);
+            events.push(Event { at_ms, act });
+        }
+    }
+    // Stable: what is drawn first happens first.
+    events.sort_by_key(|event| event.at_ms);
+    events
+}
+
+fn fault(options: &Options, kind: Kind, rng: &mut Rng) -> Act {
+    let process = usize::try_from(rng.below(options.processes as u64)).unwrap_or(0);
+    let arm = |call, skip: u64, when, what| Act::Arm {
+        process,
+        armed: Armed { call, skip: u32::try_from(skip).unwrap_or(0), when, what },
+    };
+    let when = if rng.chance(1, 2) { When::Before } else { When::After };
+    match kind {
+        Kind::Crash if rng.chance(1, 2) => arm(None, rng.below(200), when, What::Crash),
+        Kind::Crash => arm(Some(*rng.pick(CALLS)), rng.below(6), when, What::Crash),
+        Kind::CrashAtCommit => {
+            let ends = [Call::Commit, Call::Commit, Call::Promote, Call::Dispatch, Call::Outcomes];
+            arm(Some(*rng.pick(&ends)), rng.below(4), when, What::Crash)
+        }
+        Kind::Pause => Act::Pause { process, ms: *rng.pick(&[200, 3_000, 7_000, 12_000]) },
+        Kind::Freeze => {
+            let calls = [Call::Commit, Call::Commit, Call::Produce, Call::Promote, Call::Bounds];
+            let ms = *rng.pick(&[300, 7_000, 7_000, 11_000]);
+            arm(Some(*rng.pick(&calls)), rng.below(4), when, What::Freeze(ms))
+        }
+        Kind::Drain => Act::Drain { process },
+        Kind::Answer => answer(rng, when, arm),
+        Kind::Late => {
+            arm(Some(Call::Commit), rng.below(4), When::Before, What::Late(rng.within(1, 3_000)))
+        }
+        Kind::Away => {
+            let calls = [Call::Poll, Call::Committed, Call::Read, Call::Bounds];
+            arm(Some(*rng.pick(&calls)), rng.below(6), when, What::Away)
+        }
+        Kind::Full => arm(Some(Call::Produce), rng.below(10), When::Before, What::Full),
+        Kind::Markers => Act::Markers { ms: *rng.pick(&[100, 1_000, 4_000]) },
+        Kind::Compact => Act::Compact,
+        Kind::Disk => match rng.below(5) {
+            0 => Act::Backup { process },
+            1 => Act::Disk { process, disk: Disk::Empty },
+            2 => Act::Disk { process, disk: Disk::Old },
+            3 => arm(Some(Call::Wipe), 0, when, What::Broken),
+            _ => arm(Some(Call::Promote), rng.below(4), when, What::Broken),
+        },
+        Kind::Clock => {
+            Act::Clock { process, ms: *rng.pick(&[-20_000, -1_000, 1_000, 5_000, 30_000]) }
+        }
+        Kind::Storm => Act::Storm { ms: *rng.pick(&[2_000, 10_000, 30_000]) },
+        Kind::Node => node(rng),
+        Kind::Effects => Act::Effect(match rng.below(4) {
+            0 => EffectFault::Slow(rng.within(1, 9_000)),
+            1 => EffectFault::Twice,
+            2 => EffectFault::Unperformed,
+            _ => EffectFault::SlowAnswer(rng.within(1, 9_000)),
+        }),
+        Kind::Stall => Act::Stall { ms: *rng.pick(&[800, 3_000, 8_000]) },
+        Kind::Database => Act::Database(match rng.below(5) {
+            0 => DatabaseFault::Lost,
+            1 => DatabaseFault::Unknown,
+            2 => DatabaseFault::Late(rng.within(1, 4_000)),
+            3 => DatabaseFault::Away,
+            _ => DatabaseFault::Slow(rng.within(1, 8_000)),
+        }),
+        Kind::DatabaseDown => Act::DatabaseDown { ms: *rng.pick(&[500, 4_000, 9_000]) },
+    }
+}
+
+fn node(rng: &mut Rng) -> Act {
+    let faults = [
+        NodeFault::Away,
+        NodeFault::Drops,
+        NodeFault::Unanswered,
+        NodeFault::Late,
+        NodeFault::Lacks,
+    ];
+    let effects = u32::try_from(*rng.pick(&[1_u64, 1, 4, 30])).unwrap_or(1);
+    Act::Node { fault: *rng.pick(&faults), effects }
+}
+
+/// A transaction call that fails. What is answered before the call is made must be true: then
+/// nothing has happened.
+fn answer(rng: &mut Rng, when: When, arm: impl Fn(Option<Call>, u64, When, What) -> Act) -> Act {
+    let call = *rng.pick(&[Call::Commit, Call::Commit, Call::Commit, Call::Init, Call::Abort]);
+    let faults: &[TxnFault] = match (call, when) {
+        (_, When::After) | (Call::Abort, _) => &[TxnFault::Unknown],
+        (Call::Init, When::Before) => &[TxnFault::Retry, TxnFault::Unknown],
+        _ => &[TxnFault::Retry, TxnFault::Abort, TxnFault::Abort, TxnFault::Unknown],
+    };
+    arm(Some(call), rng.below(5), when, What::Fault(*rng.pick(faults)))
+}
+
+/// Which feeds a run of this spec can have.
+pub(super) fn feeds(has_source: bool, has_nonces: bool) -> Vec<Feed> {
+    match (has_source, has_nonces) {
+        (true, _) => vec![Feed::Chain, Feed::Script],
+        (false, true) => vec![Feed::Orders],
+        (false, false) => Vec::new(),
+    }
+}

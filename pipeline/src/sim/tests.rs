@@ -1,0 +1,182 @@
+//! The simulator itself first: the same seed leaves the same trace. Then that what it lets happen
+//! does happen, that no seed breaks an invariant, and that each broken variant is caught.
+
+use std::{collections::BTreeMap, num::NonZero, thread};
+
+use super::{
+    Subject, Trace,
+    options::Options,
+    run, schedule,
+    swarm::{Outcome, Runs, Swarm},
+};
+
+fn swarm(count: u64) -> Swarm {
+    Swarm {
+        subject: None,
+        first: 0,
+        count,
+        jobs: thread::available_parallelism().map_or(1, NonZero::get),
+        sabotage: None,
+        runs: Runs::Once,
+        wanted: Vec::new(),
+    }
+}
+
+fn traced(seed: u64) -> (Options, Vec<String>) {
+    let subject = Subject::of_seed(seed).unwrap();
+    let options = subject.options(seed);
+    let report = run(&subject, &options, &schedule::draw(&options), Trace::Written).unwrap();
+    (options, report.trace)
+}
+
+/// Processes differ in the seeds of their hashes; `tests/cli.rs` compares two of those.
+#[test]
+fn the_same_seed_twice_leaves_the_same_trace() {
+    for seed in 0..6 {
+        let (one, two) = (traced(seed).1, traced(seed).1);
+        assert!(one.len() > 100, "seed {seed} leaves a trace");
+        assert!(one == two, "seed {seed} leaves two traces");
+    }
+    let Outcome { failed, schedules, .. } = Swarm { runs: Runs::Twice, ..swarm(30) }.run().unwrap();
+    assert_eq!((failed, schedules), (None, 30));
+}
+
+#[test]
+fn no_seed_breaks_an_invariant() {
+    let outcome = swarm(60).run().unwrap();
+    assert_eq!((outcome.failed, outcome.schedules), (None, 60));
+    assert!(outcome.steps > 10_000 && outcome.calls > outcome.steps, "it does nothing");
+}
+
+/// A fault that never happens proves nothing.
+#[test]
+fn every_fault_of_the_menu_happens() {
+    let mut seen: BTreeMap<&str, u32> = MENU.iter().map(|(_, line)| (*line, 0)).collect();
+    for seed in 0..120 {
+        for line in traced(seed).1 {
+            for (part, times) in &mut seen {
+                *times += u32::from(line.contains(part));
+            }
+        }
+    }
+    for (fault, line) in MENU {
+        println!("{:>6} times: {fault}", seen[line]);
+        assert!(seen[line] > 0, "in no trace of 120 seeds stands `{line}`: {fault}");
+    }
+}
+
+/// What the issue lists, and what a trace says when it happens.
+const MENU: &[(&str, &str)] = &[
+    ("crash before a commit", "dies Before Commit"),
+    ("crash after a commit, its answer unheard", "dies After Commit"),
+    ("crash before a local store is written", "dies Before Promote"),
+    ("crash after a local store was written", "dies After Promote"),
+    ("crash before an effect is handed out", "dies Before Dispatch"),
+    ("crash after an effect was handed out", "dies After Dispatch"),
+    ("crash before an acknowledgement is heard", "dies Before Outcomes"),
+    ("crash after an acknowledgement was heard", "dies After Outcomes"),
+    ("crash while records are produced", "Produce"),
+    ("crash before a sink is asked", "dies Before Ask"),
+    ("crash with a sink's answer", "dies After Answers"),
+    ("restore interrupted", "dies After Read"),
+    ("a zombie stands still within its transaction and goes on", "goes on"),
+    ("a rebalance in the middle of a transaction", "ms at Commit"),
+    ("the group refuses a zombie's offsets", "injected"),
+    ("a process drains", "has drained"),
+    ("a commit that is known to have failed", "Fault(Abort) Before Commit"),
+    ("a commit whose answer is lost", "Fault(Unknown) After Commit"),
+    ("a commit that never lands and whose answer is lost", "Fault(Unknown) Before Commit"),
+    ("a commit whose answer is lost lands late", "a late commit arrives: true"),
+    ("a commit whose answer is lost never lands", "a late commit arrives: false"),
+    ("the log is away", "Away"),
+    ("the producer's queue is full", "Full Before Produce"),
+    ("markers arrive one by one", "event Markers"),
+    ("changelogs are compacted", "event Compact"),
+    ("a local store fails", "Broken"),
+    ("a local store is lost or replaced by an old copy", "event Disk"),
+    ("clocks jump", "event Clock"),
+    ("a storm of timers", "event Storm"),
+    ("poison records", "Poison"),
+    ("duplicated input", "dedupe.duplicate"),
+    ("a fork: facts are retracted", "Retract"),
+    ("a record in another partition than its key's", "misplaced: true"),
+    ("a sink commits, and its answer is lost", "the commit's answer is lost"),
+    ("a sink's commit lands late", "a late write to"),
+    ("a sink is down for a while", "the database is away"),
+    ("the chain stands still: blockhashes expire", "event Stall"),
+    ("a dropped broadcast", "fault: Drops"),
+    ("the RPC node is away", "injected: the node is away"),
+    ("the RPC node answers with an error what it did", "injected: no answer"),
+    ("the RPC node's answers lag", "fault: Late"),
+    ("the RPC node lacks blocks that it lists", "fault: Lacks"),
+    ("an effect is performed twice", "event Effect(Twice)"),
+    ("an effect is performed late", "event Effect(Slow("),
+    ("an acknowledgement is late", "event Effect(SlowAnswer("),
+    ("an acknowledgement is lost", "injected: nobody answered"),
+];
+
+#[cfg(feature = "sabotage")]
+mod broken {
+    use semel_schemas::sabotage::Sabotage;
+
+    use super::*;
+    use crate::sim::{
+        Failure,
+        shrink::shrink,
+        swarm::{broken_for, one},
+    };
+
+    const SEEDS: u64 = 500;
+
+    /// The figures of this test stand in its output (`--nocapture`).
+    #[test]
+    fn every_broken_variant_is_caught_within_500_seeds() {
+        let mut by: BTreeMap<String, u32> = BTreeMap::new();
+        let mut missed = Vec::new();
+        for variant in Sabotage::ALL.iter().copied().filter(|v| !v.breaks().is_empty()) {
+            let wanted = variant.breaks().iter().copied().take(1).collect();
+            let outcome = Swarm { sabotage: Some(variant), wanted, ..swarm(SEEDS) }.run().unwrap();
+            match outcome.failed {
+                None => missed.push(variant.name()),
+                Some((seed, failure)) => {
+                    let (name, seeds) = (variant.name(), seed + 1);
+                    let Failure { invariant, text, .. } = failure;
+                    println!("{name:<30} {seeds:>3} seeds  {invariant:<12}  {text}");
+                    *by.entry(invariant).or_default() += 1;
+                }
+            }
+        }
+        println!("variants by invariant: {by:?}");
+        assert!(missed.is_empty(), "not caught within {SEEDS} seeds: {missed:?}");
+        for id in INVARIANTS {
+            assert!(
+                by.get(id).is_some_and(|n| *n >= 2),
+                "{id} is shown by fewer than two variants"
+            );
+        }
+    }
+
+    const INVARIANTS: [&str; 9] =
+        ["ONCE", "INTENT", "COMMIT-FIRST", "ORDER", "ROOT", "SAME", "UNDO", "RESUME", "REFUSE"];
+
+    #[test]
+    fn a_failing_seed_is_shrunk_to_few_events_that_fail_alone() {
+        let variant = Some(Sabotage::UnknownIsAbort);
+        let wanted = vec!["ONCE"];
+        let outcome = Swarm { sabotage: variant, wanted, ..swarm(SEEDS) }.run().unwrap();
+        let (seed, failure) = outcome.failed.unwrap();
+        let subject = Subject::of_seed(seed).unwrap();
+        let options = subject.options(seed);
+        let events = schedule::draw(&options);
+        broken_for(variant, || {
+            let few = shrink(&subject, &options, &events, &failure.invariant);
+            assert!(few.len() < events.len() && few.len() <= 12, "{} events", few.len());
+            let report = run(&subject, &options, &few, Trace::Silent).unwrap();
+            assert_eq!(report.failure.unwrap().invariant, failure.invariant);
+        });
+        let again = one(None, seed, variant, Trace::Silent).unwrap().failure;
+        assert_eq!(again, Some(failure));
+        let clean = one(None, seed, None, Trace::Silent).unwrap().failure;
+        assert_eq!(clean, None);
+    }
+}
