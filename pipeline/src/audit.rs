@@ -22,6 +22,8 @@ use semel_schemas::{
     time::{Epoch, Slot},
 };
 
+use crate::merkle::second;
+
 /// One root, seen from all sides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RootAudit {
@@ -37,6 +39,9 @@ pub struct RootAudit {
     pub stored: String,
     /// The root rebuilt from the rows of `claims`.
     pub rebuilt: String,
+    /// The root of the same leaves by `rs_merkle`, which is not ours; none where it cannot express
+    /// the profile.
+    pub second: Option<String>,
     /// The root in the chain's account at `finalized`, if that epoch is there.
     pub on_chain: Option<String>,
     /// The newer epoch that took the epoch's place in the chain's ring: then the chain can no longer
@@ -83,13 +88,15 @@ pub async fn roots(
         let claims = claims(database, &prefix, &channel, epoch).await?;
         let account = accounts.get(&channel).and_then(Option::as_deref);
         let slot = account.and_then(|data| attention::read_ring(data, epoch));
+        let (rebuilt, second) = rebuild(&profile, Epoch(epoch), &claims)?;
         let mut audit = RootAudit {
             channel,
             epoch,
             count: number(&count)?,
             rows: u32::try_from(claims.len()).unwrap_or(u32::MAX),
             stored: stored.trim_start_matches("0x").to_owned(),
-            rebuilt: rebuild(&profile, Epoch(epoch), &claims)?,
+            rebuilt,
+            second,
             // The ring marks an empty slot with epoch 0, which it therefore never holds.
             on_chain: slot
                 .filter(|slot| slot.epoch == epoch && epoch > 0)
@@ -115,6 +122,9 @@ fn wrong(audit: &RootAudit, claims: &[(u32, Claim)]) -> Vec<String> {
     if audit.stored != audit.rebuilt {
         wrong.push("the stored root is not the root of the rows".to_owned());
     }
+    if audit.second.as_ref().is_some_and(|second| *second != audit.stored) {
+        wrong.push("rs_merkle builds another root from the rows".to_owned());
+    }
     match &audit.on_chain {
         Some(root) if *root != audit.stored => {
             wrong.push("the chain holds another root".to_owned());
@@ -127,16 +137,23 @@ fn wrong(audit: &RootAudit, claims: &[(u32, Claim)]) -> Vec<String> {
     wrong
 }
 
-fn rebuild(profile: &str, epoch: Epoch, claims: &[(u32, Claim)]) -> Result<String, String> {
+/// The root of the rows, and what `rs_merkle` makes of the same leaves.
+fn rebuild(
+    profile: &str,
+    epoch: Epoch,
+    claims: &[(u32, Claim)],
+) -> Result<(String, Option<String>), String> {
     if claims.is_empty() {
-        return Ok(String::new());
+        return Ok((String::new(), None));
     }
     let leaf = ClaimLeaf::new(profile::by_name(profile)?)?;
     let leaves: Result<Vec<_>, _> =
         claims.iter().map(|(index, claim)| leaf.leaf(claim, epoch, *index)).collect();
     let leaves = leaves.map_err(|why| why.to_string())?;
-    let tree = Tree::build(&leaf.profile().rules(), leaves).map_err(|why| why.to_string())?;
-    tree.root().map(hex::encode).map_err(|why| why.to_string())
+    let rules = leaf.profile().rules();
+    let second = second::root(&rules, leaves.clone()).ok().map(hex::encode);
+    let tree = Tree::build(&rules, leaves).map_err(|why| why.to_string())?;
+    Ok((tree.root().map(hex::encode).map_err(|why| why.to_string())?, second))
 }
 
 /// The included claims of a channel and epoch, in leaf order.
@@ -197,6 +214,7 @@ mod tests {
             rows: 0,
             stored: "aa".into(),
             rebuilt: "aa".into(),
+            second: Some("aa".into()),
             on_chain: Some("aa".into()),
             superseded_by: None,
             status: "settled".into(),
@@ -210,6 +228,8 @@ mod tests {
             (away, Some("does not hold it")),
             (RootAudit { rows: 1, ..good.clone() }, Some("counts 0 claims")),
             (RootAudit { rebuilt: "bb".into(), ..good.clone() }, Some("root of the rows")),
+            (RootAudit { second: None, ..good.clone() }, None),
+            (RootAudit { second: Some("bb".into()), ..good.clone() }, Some("rs_merkle")),
             (RootAudit { on_chain: Some("bb".into()), ..good }, Some("another root")),
         ] {
             let found = wrong(&audit, &[]).join("; ");

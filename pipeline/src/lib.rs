@@ -13,6 +13,7 @@ pub mod engine;
 pub mod folder;
 pub mod host;
 pub mod log;
+pub mod merkle;
 pub mod sim;
 pub mod spec;
 pub mod state;

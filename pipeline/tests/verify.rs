@@ -116,8 +116,6 @@ fn what_is_broken_is_found_in_its_line() {
     let arguments = [SMALL, &["--calm", "20"]].concat();
     for (guard, check, columns) in [
         ("dead-letter-lost", "dead letters", &["lost"][..]),
-        // One record is answered twice; as a duplicate of itself, or of one that was a duplicate.
-        ("offset-one-too-small", "duplicates told", &["foreign", "twice"]),
         ("misplaced-taken", "events → topic ordered", &["lost"]),
         // Those that were passed over are refused when they come.
         ("nonce-gap-passed-over", "events → topic ordered", &["lost"]),

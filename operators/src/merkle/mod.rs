@@ -11,6 +11,7 @@
 //! cores (rayon), the one exception to this crate's ban on threads, because nothing that comes out
 //! depends on it.
 
+pub mod explain;
 pub mod hash;
 pub mod leaf;
 pub mod multiproof;

@@ -305,7 +305,7 @@ impl SolanaSource {
                     FaultCode::SlotBackwards,
                     format!(
                         "source `{}` has written everything up to slot {emitted}: resume it from \
-                         a later slot than that, or reset the pipeline",
+                         a later slot than that",
                         resume.source
                     ),
                 ));

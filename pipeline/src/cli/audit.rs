@@ -95,6 +95,8 @@ fn report(audits: &[RootAudit]) -> Done {
     let headings = ["epoch", "channel", "count", "rows", "status", "root", "audit"];
     output::table(&headings, &rows)?;
     let wrong = audits.iter().filter(|audit| !audit.wrong.is_empty()).count();
+    let second = audits.iter().filter(|audit| audit.second.is_some()).count();
+    output::line(&format!("{second} roots rebuilt by rs_merkle too, which is not ours"))?;
     output::line(&format!("{} roots audited, {wrong} wrong", audits.len()))?;
     if wrong > 0 {
         return Err(Failure::Failed(format!("{wrong} roots do not agree: see above")));

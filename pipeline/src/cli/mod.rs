@@ -15,6 +15,7 @@ mod devnet;
 mod door;
 mod keygen;
 mod lag;
+mod merkle;
 mod output;
 mod produce;
 mod publish;
@@ -63,6 +64,8 @@ enum Command {
     /// Measure this machine: each figure beside a baseline of the same run
     #[cfg(feature = "kafka")]
     Bench(bench::Args),
+    /// Merkle trees of files: roots, proofs, and why a proof fails
+    Merkle(merkle::Args),
     /// Make a new settlement key, and print its public half
     Keygen(keygen::Args),
     /// Cut off the unreadable end of a data folder's journal, keeping a copy
@@ -114,6 +117,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Verify(args) => verify::verify(&args),
         #[cfg(feature = "kafka")]
         Command::Bench(args) => bench::bench(args),
+        Command::Merkle(args) => merkle::merkle(&args),
         Command::Keygen(args) => keygen::keygen(&args),
         Command::Repair(args) => repair::repair(&args),
         Command::Devnet(args) => devnet::devnet(args),

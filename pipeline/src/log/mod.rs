@@ -406,8 +406,8 @@ pub enum LogError {
     /// The position asked for no longer exists, or does not exist yet (Kafka trap 27).
     #[error(
         "offset {asked} of {topic}/{partition} is outside of what the log holds ({first} to {end}): \
-         records were deleted before they were read, or the topic was recreated; reset the stage \
-         to go on"
+         records were deleted before they were read, or the topic was recreated; to begin anew, \
+         give the pipeline another name, and let the topic keep its records for longer"
     )]
     OutOfRange {
         /// Topic.

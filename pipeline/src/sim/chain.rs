@@ -126,7 +126,7 @@ impl SolanaNode for Node {
 
     async fn block(&self, slot: Slot, commitment: Commitment) -> Result<Block, NodeError> {
         self.here()?;
-        if self.fault() == Some(NodeFault::Lacks) && slot.0 % 2 == 0 {
+        if self.fault() == Some(NodeFault::Lacks) && slot.0.is_multiple_of(2) {
             return Err(NodeError::NotHere(slot));
         }
         self.devnet.block(slot, commitment).await

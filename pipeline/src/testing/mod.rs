@@ -10,6 +10,8 @@
 pub mod driver;
 pub mod faults;
 pub mod parts;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -41,7 +41,7 @@ fn running() -> (tempfile::TempDir, Child) {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("toy.toml"), SPEC).unwrap();
     let child = begin(folder.path(), &["run", "toy.toml"], &[]);
-    until(30, "the socket", || folder.path().join("data/admin.sock").exists());
+    until(240, "the socket", || folder.path().join("data/admin.sock").exists());
     (folder, child)
 }
 
@@ -56,7 +56,7 @@ fn until(limit: u64, what: &str, mut holds: impl FnMut() -> bool) {
 fn stop(child: Child) {
     let pid = child.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-    says(&end(child, 30), 0, &["draining"]);
+    says(&end(child, 240), 0, &["draining"]);
 }
 
 fn semel(folder: &Path, args: &[&str]) -> Ended {
@@ -89,7 +89,7 @@ fn pipe(folder: &Path, args: &[&str], lines: &[String]) -> Ended {
         writeln!(input, "{line}").unwrap();
     }
     drop(input);
-    end(child, 40)
+    end(child, 240)
 }
 
 fn lines(ended: &Ended) -> Vec<String> {
@@ -113,7 +113,7 @@ fn what_is_piped_in_is_seen_beside_the_process_and_in_the_folder_it_leaves() {
     let produced = pipe(at, &["produce", "toy.toml", "in", "--key-field", "channel"], &input);
     says(&produced, 0, &["3 records written to in"]);
     assert!(!produced.err.contains('\u{1b}'), "no progress bar in a pipe: {}", produced.err);
-    until(30, "the records to be worked up", || lag(at) == 0);
+    until(240, "the records to be worked up", || lag(at) == 0);
 
     let looks: [&[&str]; 5] = [
         &["consume", "toy.toml", "in", "--format", "raw", "--key", "alpha"],
@@ -160,7 +160,7 @@ fn a_follower_sees_what_comes_and_a_stopped_folder_takes_records() {
             &["1 records"],
         );
     }
-    assert_eq!(lines(&end(follower, 40)), wanted);
+    assert_eq!(lines(&end(follower, 240)), wanted);
     stop(child);
     let late = claim(3, "alpha");
     says(&semel(at, &["produce", "toy.toml", "in", "--key", "alpha", &late]), 0, &["1 records"]);
@@ -200,7 +200,7 @@ fn what_is_not_there_is_told_with_the_nearest_name() {
         &["no data folder data", "run the pipeline"],
     );
     let child = begin(at, &["run", "toy.toml"], &[]);
-    until(30, "the socket", || at.join("data/admin.sock").exists());
+    until(240, "the socket", || at.join("data/admin.sock").exists());
     let value = claim(1, "alpha");
     let cases: [(&[&str], i32, &[&str]); 9] = [
         (&["consume", "toy.toml", "duplicate"], 1, &["no topic `duplicate`", "mean `duplicates`?"]),

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, and nothing but tests")]
 
 mod look;
+mod sim;
 
 use std::{
     fs,
@@ -66,7 +67,7 @@ fn end(mut child: Child, limit: u64) -> Ended {
 /// A folder with a settlement key, and its public half.
 fn place() -> (tempfile::TempDir, String) {
     let folder = tempfile::tempdir().unwrap();
-    let made = run(folder.path(), 10, &["keygen", "key.json"], &[]);
+    let made = run(folder.path(), 240, &["keygen", "key.json"], &[]);
     assert_eq!(made.code, Some(0), "{}", made.err);
     (folder, made.out.trim().to_owned())
 }
@@ -95,13 +96,13 @@ fn help_and_version_say_something() {
     let folder = tempfile::tempdir().unwrap();
     for name in [
         "demo", "run", "check", "publish", "topics", "consume", "produce", "lag", "audit",
-        "keygen", "devnet", "verify", "version",
+        "repair", "keygen", "devnet", "verify", "sim", "version",
     ] {
-        let ended = run(folder.path(), 10, &[name, "--help"], &[]);
+        let ended = run(folder.path(), 240, &[name, "--help"], &[]);
         assert_eq!(ended.code, Some(0), "{name}");
         assert!(ended.out.contains("Usage: semel"), "{name}: {}", ended.out);
     }
-    assert!(run(folder.path(), 10, &["version"], &[]).out.starts_with("semel "));
+    assert!(run(folder.path(), 240, &["version"], &[]).out.starts_with("semel "));
 }
 
 #[test]
@@ -117,11 +118,11 @@ fn a_wrong_spec_is_told_with_its_line() {
     ] {
         assert!(text.contains(from), "{from}");
         fs::write(folder.path().join("spec.toml"), text.replacen(from, to, 1)).unwrap();
-        says(&run(folder.path(), 10, &["check", "spec.toml"], &set), 2, &what);
+        says(&run(folder.path(), 240, &["check", "spec.toml"], &set), 2, &what);
     }
-    let none = run(folder.path(), 10, &["check", "none.toml"], &set);
+    let none = run(folder.path(), 240, &["check", "none.toml"], &set);
     says(&none, 2, &["none.toml cannot be read"]);
-    says(&run(folder.path(), 10, &["check", SPEC], &[]), 2, &["set the environment variable"]);
+    says(&run(folder.path(), 240, &["check", SPEC], &[]), 2, &["set the environment variable"]);
 }
 
 #[test]
@@ -130,17 +131,17 @@ fn what_cannot_be_reached_is_named() {
     let mut set = variables(&authority, "http://127.0.0.1:1");
     set.push(("SEMEL_BROKERS", "127.0.0.1:1"));
     set.push(("SEMEL_ONE_BROKER", "true"));
-    says(&run(folder.path(), 40, &["run", SPEC], &set), 1, &["127.0.0.1:1"]);
+    says(&run(folder.path(), 240, &["run", SPEC], &set), 1, &["127.0.0.1:1"]);
     let mut set = variables(&authority, "http://127.0.0.1:1");
     set[0].1 = "postgres://nobody@127.0.0.1:1/none";
     says(
-        &run(folder.path(), 40, &["run", SPEC], &set),
+        &run(folder.path(), 240, &["run", SPEC], &set),
         1,
         &["PostgreSQL at 127.0.0.1:1", "check that"],
     );
     let mut set = variables(&authority, "http://127.0.0.1:1");
     set[5].1 = "/proc/none";
-    says(&run(folder.path(), 10, &["run", SPEC], &set), 1, &["/proc/none"]);
+    says(&run(folder.path(), 240, &["run", SPEC], &set), 1, &["/proc/none"]);
 }
 
 #[test]
@@ -155,7 +156,7 @@ fn a_table_of_another_shape_is_refused() {
         rows.close().await.unwrap();
     });
     let set = variables(&authority, "http://127.0.0.1:1");
-    let ended = run(folder.path(), 20, &["run", SPEC], &set);
+    let ended = run(folder.path(), 240, &["run", SPEC], &set);
     says(&ended, 1, &["sink `claims-table`: column claims.channel is BLOB"]);
 }
 
@@ -165,30 +166,27 @@ fn a_key_that_others_may_read_is_refused() {
     let key = folder.path().join("key.json");
     fs::set_permissions(key, fs::Permissions::from_mode(0o644)).unwrap();
     let set = variables(&authority, "http://127.0.0.1:1");
-    says(&run(folder.path(), 10, &["run", SPEC], &set), 2, &["signer `settlement`", "key.json"]);
+    says(&run(folder.path(), 240, &["run", SPEC], &set), 2, &["signer `settlement`", "key.json"]);
 }
 
 #[test]
 fn one_folder_has_one_process_that_answers_and_ends_at_sigterm() {
     let (folder, authority) = place();
-    let chain = ["devnet", "--listen", "127.0.0.1:0", "--publisher", &authority];
-    let mut devnet = begin(folder.path(), &chain, &[]);
-    let mut rpc = String::new();
-    BufReader::new(devnet.stdout.take().unwrap()).read_line(&mut rpc).unwrap();
-    let set = variables(&authority, rpc.trim());
+    let (mut devnet, rpc) = devnet(folder.path(), &authority);
+    let set = variables(&authority, &rpc);
     let child = begin(folder.path(), &["run", SPEC], &set);
     let socket = folder.path().join("data/admin.sock");
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(240);
     while !socket.exists() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(50));
     }
-    let second = run(folder.path(), 20, &["run", SPEC], &set);
-    let beside = run(folder.path(), 20, &["topics", SPEC], &set);
-    let publish = run(folder.path(), 20, &["publish", SPEC, "--all"], &set);
+    let second = run(folder.path(), 240, &["run", SPEC], &set);
+    let beside = run(folder.path(), 240, &["topics", SPEC], &set);
+    let publish = run(folder.path(), 240, &["publish", SPEC, "--all"], &set);
     let pid = child.id().to_string();
     Command::new("kill").args(["-TERM", &pid]).status().unwrap();
-    let ended = end(child, 20);
-    let stopped = run(folder.path(), 20, &["topics", SPEC], &set);
+    let ended = end(child, 240);
+    let stopped = run(folder.path(), 240, &["topics", SPEC], &set);
     devnet.kill().unwrap();
     devnet.wait().unwrap();
     says(&second, 1, &[&pid]);
@@ -198,31 +196,98 @@ fn one_folder_has_one_process_that_answers_and_ends_at_sigterm() {
     assert!(stopped.out.contains("attention.instructions"), "{}", stopped.err);
 }
 
-/// Two processes: the seeds of their hashes differ, their traces do not.
-#[test]
-fn the_same_seed_in_two_processes_leaves_the_same_trace() {
-    let folder = tempfile::tempdir().unwrap();
-    for seed in ["2", "3", "4", "7"] {
-        let [one, two] = [(); 2].map(|()| {
-            let ended = run(folder.path(), 120, &["sim", "--seed", seed, "--trace"], &[]);
-            assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
-            let lines: Vec<String> = ended.out.lines().map(str::to_owned).collect();
-            let (speed, trace) = lines.split_last().unwrap();
-            assert!(speed.contains("schedules/s") && speed.contains("steps/s"), "{speed}");
-            trace.to_vec()
-        });
-        assert!(one.len() > 100, "seed {seed} leaves a trace");
-        assert!(one == two, "seed {seed} leaves two traces");
+/// A devnet, and the address that it answers at.
+fn devnet(folder: &Path, authority: &str) -> (Child, String) {
+    let mut child =
+        begin(folder, &["devnet", "--listen", "127.0.0.1:0", "--publisher", authority], &[]);
+    let mut rpc = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut rpc).unwrap();
+    (child, rpc.trim().to_owned())
+}
+
+/// Runs the shipped spec until its lanes have committed something, and ends it.
+fn run_a_while(folder: &Path, set: &[(&str, &str)]) {
+    let journal = folder.join("data/db/0.jnl");
+    let before = fs::read(&journal).map_or(0, |bytes| used(&bytes));
+    let child = begin(folder, &["run", SPEC], set);
+    let deadline = Instant::now() + Duration::from_secs(240);
+    while fs::read(&journal).map_or(0, |bytes| used(&bytes)) < before + 20_000 {
+        assert!(Instant::now() < deadline, "it commits nothing");
+        std::thread::sleep(Duration::from_millis(100));
     }
+    Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    says(&end(child, 240), 0, &["draining"]);
+}
+
+/// Bytes of a journal before the zeros that are reserved behind its content.
+fn used(journal: &[u8]) -> usize {
+    journal.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1)
 }
 
 #[test]
-fn a_wrong_simulation_is_told_as_a_wrong_spec() {
-    let folder = tempfile::tempdir().unwrap();
-    let text = fs::read_to_string(SPEC).unwrap().replacen("partitions = 4", "partitons = 4", 1);
-    fs::write(folder.path().join("spec.toml"), text).unwrap();
-    let sim = |args: &[&str]| run(folder.path(), 30, &[&["sim"], args].concat(), &[]);
-    says(&sim(&["--spec", "spec.toml"]), 2, &["spec.toml:", "did you mean `partitions`?"]);
-    says(&sim(&["--spec", "none.toml"]), 2, &["none.toml cannot be read"]);
-    says(&sim(&["--sabotage", "nothing-like-it"]), 2, &[""]);
+fn a_full_disk_is_one_sentence_and_with_room_it_goes_on() {
+    let (folder, authority) = place();
+    let (mut chain, rpc) = devnet(folder.path(), &authority);
+    let set = variables(&authority, &rpc);
+    run_a_while(folder.path(), &set);
+    // No file may grow beyond the limit: a write fails as on a full disk. (Its signal, which no
+    // disk sends, is ignored.)
+    let journal = used(&fs::read(folder.path().join("data/db/0.jnl")).unwrap());
+    let script = format!(
+        "trap '' XFSZ; ulimit -f {}; exec \"$0\" run \"$1\"",
+        (journal + 65_536).div_ceil(1_024)
+    );
+    let full = Command::new("/bin/bash")
+        .args(["-c", &script, SEMEL, SPEC])
+        .current_dir(folder.path())
+        .env_clear()
+        .envs(set.iter().copied())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let ended = end(full, 240);
+    let told: Vec<&str> = ended.err.lines().filter(|line| line.starts_with("semel: ")).collect();
+    assert_eq!(ended.code, Some(1), "{}", ended.err);
+    assert!(told.len() == 1 && told[0].contains("make room"), "{}", ended.err);
+    let sound = run(folder.path(), 240, &["repair", "data"], &[]);
+    assert!(sound.out.contains("nothing to repair"), "half written: {} {}", sound.out, sound.err);
+    run_a_while(folder.path(), &set);
+    chain.kill().unwrap();
+    chain.wait().unwrap();
+}
+
+#[test]
+fn repair_cuts_off_a_torn_end_once_and_keeps_the_journal() {
+    let (folder, authority) = place();
+    let set = variables(&authority, "http://127.0.0.1:1");
+    says(&run(folder.path(), 240, &["repair", "none"], &[]), 2, &["there is no folder none"]);
+    // Its start writes enough.
+    let child = begin(folder.path(), &["run", SPEC], &set);
+    let deadline = Instant::now() + Duration::from_secs(240);
+    while !folder.path().join("data/admin.sock").exists() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let in_use = run(folder.path(), 240, &["repair", "data"], &[]);
+    says(&in_use, 1, &[&child.id().to_string()]);
+    Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    end(child, 240);
+    let sound = run(folder.path(), 240, &["repair", "data"], &[]);
+    assert_eq!((sound.code, sound.out.contains("nothing to repair")), (Some(0), true));
+
+    let path = folder.path().join("data/db/0.jnl");
+    let mut journal = fs::read(&path).unwrap();
+    // A byte of the last batch that was not on the disk when the power failed; not of its
+    // checksum's frame, which readers take for the end.
+    let last = used(&journal);
+    let text = journal[..last].windows(8).rposition(|w| w == b"process ").unwrap();
+    journal[text..text + 8].fill(0);
+    fs::write(&path, &journal).unwrap();
+    let done = run(folder.path(), 240, &["repair", "data"], &[]);
+    assert_eq!(done.code, Some(0), "{}", done.err);
+    assert!(done.out.contains("bytes were cut off"), "{}", done.out);
+    let kept = done.out.trim().rsplit(' ').next().unwrap();
+    assert_eq!(fs::read(folder.path().join(kept)).unwrap(), journal, "the journal is kept");
+    let again = run(folder.path(), 240, &["repair", "data"], &[]);
+    assert!(again.out.contains("nothing to repair"), "{} {}", again.out, again.err);
 }

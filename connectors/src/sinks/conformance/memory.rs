@@ -133,8 +133,8 @@ async fn the_tables_in_memory_have_the_columns_of_the_migrations() {
         memory.sink(shipped(name)).unwrap().prepare().await.unwrap();
     }
     for table in ["claims", "epochs", "roots", "settlement_log"] {
-        let names = db.texts(&format!("SELECT name FROM pragma_table_info('{table}') ORDER BY 1"));
-        let names = names.await;
+        let sql = format!("SELECT name FROM pragma_table_info('{table}') ORDER BY 1");
+        let names = db.texts(&sql).await;
         let ours: Vec<String> = memory.columns(table);
         assert_eq!(ours, names, "{table}");
     }

@@ -285,7 +285,7 @@ async fn a_running_devnet_follows_the_clock_and_survives_a_restart() {
         (RpcClient::new(format!("http://{}", told.await.unwrap())), task)
     };
     let wait_for = |rpc: RpcClient, slot| async move {
-        for _ in 0..500 {
+        for _ in 0..12_000 {
             if rpc.get_slot().await.unwrap() >= slot {
                 return rpc;
             }

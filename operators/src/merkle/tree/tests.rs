@@ -231,3 +231,34 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn one_leaf_beyond_a_power_of_two_is_a_level_more_and_goes_away_without_a_trace() {
+    let full = 1 << 20;
+    let leaf = |i: usize| {
+        let mut leaf = [0; 32];
+        leaf[..8].copy_from_slice(&i.to_le_bytes());
+        leaf
+    };
+    for odd in [Odd::Promote, Odd::Duplicate, Odd::Zero] {
+        let rules = rules(Pair::Sorted, odd);
+        let mut tree = Tree::build(&rules, (0..full).map(leaf).collect()).unwrap();
+        let before = tree.root().unwrap();
+        tree.append(leaf(full)).unwrap();
+        let lone = if odd == Odd::Promote { 1 } else { 21 };
+        for (index, siblings) in [(0, 21), (full, lone)] {
+            let (leaf, proof) = (tree.leaf(index).unwrap(), tree.proof(index).unwrap());
+            assert_eq!(proof.siblings.len(), siblings, "{odd:?}, leaf {index}");
+            let published = tree.published().unwrap();
+            assert_eq!(crate::merkle::proof::verify(&rules, &published, &leaf, &proof), Ok(()));
+        }
+        let allowed = Limits { leaves_max: 1 << 20, ..Limits::default() };
+        let mut held = Tree::build(&Rules { limits: allowed, ..rules }, vec![[1; 32]]).unwrap();
+        let many: Vec<_> = (0..full).map(leaf).collect();
+        let refused = TreeError::TooMany { count: full + 1, max: 1 << 20 };
+        assert_eq!(held.append_many(&many), Err(refused));
+        assert_eq!(held.len(), 1);
+        tree.truncate(full);
+        assert_eq!(tree.root().unwrap(), before);
+    }
+}

@@ -205,8 +205,8 @@ impl Lane {
         }
         Err(LaneError::Fatal(format!(
             "stage `{}`, partition {partition}: the group stands at offset {committed}, the state \
-             at {next}: they are committed together, so somebody moved one of them; reset the \
-             stage, or set the group's offset back",
+             at {next}: they are committed together, so somebody moved one of them; set the \
+             group's offset back to {next}, or give the pipeline another name to begin anew",
             self.parts.stage.name
         )))
     }

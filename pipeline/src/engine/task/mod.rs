@@ -200,7 +200,7 @@ impl Task {
         if meta.topic_id != *topic_id && !sabotaged(Sabotage::RecreatedTopicTaken) {
             return Err(format!(
                 "topic `{}` was recreated: the state of stage `{}` belongs to its incarnation {}, \
-                 the log now has {}; reset the stage to start anew",
+                 the log now has {}; give the pipeline another name to begin anew",
                 stage.input.name, stage.name, meta.topic_id.0, topic_id.0
             ));
         }

@@ -123,10 +123,49 @@ pub fn read_all(
     found
 }
 
+/// The committed records of a partition once there are `count`: a commit is answered before its
+/// markers are written.
+#[must_use]
+pub fn read_at_least(
+    h: &dyn Harness,
+    topic: &TopicName,
+    partition: Partition,
+    count: usize,
+) -> Vec<Record> {
+    until(h, "the markers are written", || {
+        let found = read_all(h, Isolation::Committed, topic, partition);
+        (found.len() >= count).then_some(found)
+    })
+}
+
 /// The texts that a reader of committed records finds in partition 0.
 #[must_use]
 pub fn committed_texts(h: &dyn Harness, topic: &TopicName) -> Vec<String> {
     texts(&read_all(h, Isolation::Committed, topic, P0))
+}
+
+/// Asserts that a reader of committed records finds these texts in partition 0. Kafka answers a
+/// commit before the transaction's markers are written, so they may take a moment to be seen.
+pub fn sees(h: &dyn Harness, topic: &TopicName, expected: &[&str]) {
+    let mut found = Vec::new();
+    let deadline = h.now() + Duration::from_secs(60);
+    while found != expected && h.now() < deadline {
+        found = committed_texts(h, topic);
+        if found != expected {
+            h.pass(TICK);
+        }
+    }
+    assert_eq!(found, expected, "committed in {topic}");
+}
+
+/// Asserts that something takes less than `limit`, in one of five tries: a machine that is busy
+/// with other things makes any single one slow, and what waits for a timeout is slow always.
+pub fn takes_less(limit: Duration, mut took: impl FnMut() -> Duration) {
+    let mut all = vec![took()];
+    while all.last() >= Some(&limit) && all.len() < 5 {
+        all.push(took());
+    }
+    assert!(all.last() < Some(&limit), "never less than {limit:?}: {all:?}");
 }
 
 /// Asserts that an answer is "out of range" and names everything: topic, partition 0, the offset

@@ -62,6 +62,10 @@ pub trait Harness: fmt::Debug {
         self.session()
     }
 
+    /// From now on groups give up members that do not poll after a short [`Harness::silence`]; for
+    /// tests of zombies. In all others a member may be slow for as long as the machine is.
+    fn be_impatient(&mut self) {}
+
     /// Bytes ([`OutRecord::size`]) that one record may certainly not have.
     fn too_large(&self) -> usize;
 

@@ -145,6 +145,12 @@ impl Commits {
         }
     }
 
+    /// How many jobs were ever submitted.
+    #[cfg(test)]
+    pub(super) fn submitted(&self) -> u64 {
+        self.queue().last
+    }
+
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -406,6 +406,20 @@ mod tests {
     }
 
     #[test]
+    fn trap_42_a_refused_request_is_repeated_after_5_ms_and_not_100() {
+        let mut config = KafkaConfig::new("localhost:9092");
+        let deadlines = Deadlines::new(Duration::from_secs(10)).unwrap();
+        let backoff = |config: &KafkaConfig| {
+            let settings = Settings::new(config).unwrap();
+            let client = settings.producer("id", deadlines, Reports::Errors);
+            client.get("retry.backoff.ms").map(str::to_owned)
+        };
+        assert_eq!(backoff(&config).as_deref(), Some("5"));
+        config.guards.short_backoff = false;
+        assert_eq!(backoff(&config), None, "the library's own: 100");
+    }
+
+    #[test]
     fn trap_24_requests_in_flight_are_left_to_the_library() {
         let settings = Settings::new(&KafkaConfig::new("localhost:9092")).unwrap();
         let deadlines = Deadlines::new(Duration::from_secs(10)).unwrap();

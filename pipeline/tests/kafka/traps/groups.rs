@@ -11,7 +11,9 @@ use semel::log::{
     Event, LogError, TxnFault,
     conformance::{
         Harness, Weak,
-        kit::{Lane, P0, append, committed_texts, put, spec, texts, topic, until},
+        kit::{
+            Lane, P0, append, committed_texts, put, sees, spec, takes_less, texts, topic, until,
+        },
     },
 };
 use semel_schemas::topic::{NextOffset, TopicName};
@@ -74,7 +76,7 @@ fn trap_02_fresh_metadata_does_not_prove_ownership_of_a_partition() {
 #[test]
 fn trap_11_lost_is_not_revoked() {
     for guarded in [true, false] {
-        let h = without(|g| g.tell_lost = guarded);
+        let h = without(|g| g.tell_lost = guarded).impatient();
         let source = topic(&h, "source", 1);
         let group = h.name("group");
         let mut zombie = Lane::owner(&h, &spec(&h, &group, &source, &h.name("zombie")), 1);
@@ -109,7 +111,7 @@ fn trap_12_only_the_delta_moves() {
 
 #[test]
 fn trap_23_polls_with_everything_paused_keep_the_membership() {
-    let h = Broker::new();
+    let h = Broker::new().impatient();
     let source = topic(&h, "source", 1);
     append(h.log(), &source, P0, &["a"]);
     let group = h.name("group");
@@ -130,7 +132,7 @@ fn trap_23_polls_with_everything_paused_keep_the_membership() {
 #[test]
 fn trap_25_a_commit_without_offsets_is_fenced_by_nothing() {
     for guarded in [true, false] {
-        let h = without(|g| (g.refuse_empty, g.identity) = (guarded, guarded));
+        let h = without(|g| (g.refuse_empty, g.identity) = (guarded, guarded)).impatient();
         let (source, out) = (topic(&h, "source", 1), topic(&h, "out", 1));
         let group = h.name("group");
         let mut zombie = Lane::owner(&h, &spec(&h, &group, &source, &h.name("zombie")), 1);
@@ -144,26 +146,25 @@ fn trap_25_a_commit_without_offsets_is_fenced_by_nothing() {
             assert!(committed_texts(&h, &out).is_empty());
         } else {
             answer.expect("the broker accepts it");
-            assert_eq!(committed_texts(&h, &out), ["by the zombie"]);
+            sees(&h, &out, &["by the zombie"]);
         }
     }
 }
 
 #[test]
 fn trap_31_a_plain_close_keeps_a_static_members_partitions_for_its_session() {
-    for guarded in [true, false] {
+    let took = |guarded: bool| {
         let h = without(|g| g.unsubscribe = guarded);
         let (mut a, mut b, ..) = shared(&h);
         let began = h.now();
         a.member.leave().expect("left");
         owns(&h, &mut b, 2);
-        let took = h.now() - began;
-        if guarded {
-            assert!(took < h.session() * 2 / 3, "{took:?}");
-        } else {
-            assert!(took > h.session() * 2 / 3, "{took:?}");
-        }
-    }
+        h.now() - began
+    };
+    let limit = Broker::new().session() * 2 / 3;
+    takes_less(limit, || took(true));
+    let without = took(false);
+    assert!(without > limit, "{without:?}");
 }
 
 #[test]
@@ -204,7 +205,7 @@ fn trap_32_the_new_protocol_refuses_the_old_ones_settings() {
 
 #[test]
 fn trap_33_dropping_a_member_ends_whatever_it_owns_and_whatever_is_pending() {
-    let h = Broker::new();
+    let h = Broker::new().impatient();
     let source = topic(&h, "source", 2);
     let group = h.name("group");
     let mut a = Lane::owner(&h, &spec(&h, &group, &source, &h.name("a")), 2);
@@ -213,7 +214,7 @@ fn trap_33_dropping_a_member_ends_whatever_it_owns_and_whatever_is_pending() {
     let began = Instant::now();
     drop(a); // In the middle of a revocation that it never answers.
     drop(b); // As a member that waits for its first partition.
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_mins(1), "{:?}", began.elapsed());
     let (source, group) = (topic(&h, "source", 1), h.name("group"));
     let mut zombie = Lane::owner(&h, &spec(&h, &group, &source, &h.name("zombie")), 1);
     let mut heir = Lane::join(&h, &spec(&h, &group, &source, &h.name("heir")));
@@ -221,7 +222,7 @@ fn trap_33_dropping_a_member_ends_whatever_it_owns_and_whatever_is_pending() {
     let Event::Lost(_) = told(&h, &mut zombie, &mut heir) else { panic!("all is lost") };
     let began = Instant::now();
     drop(zombie); // With a loss that it never answers.
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_mins(1), "{:?}", began.elapsed());
 }
 
 #[test]
@@ -317,7 +318,7 @@ fn child_that_joins_and_waits_to_be_killed() {
 
 #[test]
 fn trap_43_a_dead_member_costs_its_session_unless_it_is_static() {
-    for guarded in [true, false] {
+    let took = |guarded: bool| {
         let h = without(|g| g.static_membership = guarded);
         let source = topic(&h, "source", 1);
         let (group, instance) = (h.name("group"), h.name("instance"));
@@ -335,11 +336,10 @@ fn trap_43_a_dead_member_costs_its_session_unless_it_is_static() {
         assert!(owned, "the child never owned the partition");
         let began = h.now();
         let _lane = Lane::owner(&h, &spec(&h, &group, &source, &instance), 1);
-        let took = h.now() - began;
-        if guarded {
-            assert!(took < h.session() * 2 / 3, "{took:?}");
-        } else {
-            assert!(took > h.session() * 2 / 3, "{took:?}");
-        }
-    }
+        h.now() - began
+    };
+    let limit = Broker::new().session() * 2 / 3;
+    takes_less(limit, || took(true));
+    let without = took(false);
+    assert!(without > limit, "{without:?}");
 }

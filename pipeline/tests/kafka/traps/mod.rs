@@ -1,7 +1,7 @@
 //! The traps of Kafka whose guards lie in the log, by the numbers of the table "Exactly-once on
 //! Kafka with librdkafka". Each test shows both: with the guard the right thing happens, without it
 //! the failure is seen. Where the guard is a type or a pure function, that is what is tested
-//! (beside the code: 5, 6, 9, 10, 18, 19, 24, 32, 36 in `src/log/kafka`).
+//! (beside the code: 5, 6, 9, 10, 18, 19, 24, 32, 36, 42 in `src/log/kafka`).
 
 mod groups;
 mod reading;
@@ -44,12 +44,6 @@ fn owns(h: &Broker, lane: &mut Lane, count: usize) -> Duration {
         (lane.owned.len() == count).then_some(())
     });
     h.now() - began
-}
-
-/// The middle one.
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() / 2]
 }
 
 /// Partitions 0 to `count`.

@@ -16,7 +16,8 @@ use semel::log::{
     conformance::{
         Harness, Weak,
         kit::{
-            Lane, P0, WAIT, append, kept, put, read_all, spec, text, texts, tombstone, topic, until,
+            Lane, P0, WAIT, append, kept, put, read_all, spec, takes_less, text, texts, tombstone,
+            topic, until,
         },
     },
     kafka::{Guards, KafkaConfig},
@@ -275,7 +276,9 @@ fn a_partition_is_assigned_at_an_absolute_offset_or_records_are_skipped() {
                             for partition in all {
                                 lane.member.start(partition, NextOffset::ZERO).expect("started");
                             }
-                            end = Some(Instant::now() + Duration::from_secs(2));
+                            // What is skipped never comes; what is only slow must not count.
+                            let patience = Duration::from_secs(if guarded { 60 } else { 2 });
+                            end = Some(Instant::now() + patience);
                         }
                         Event::Record(_) => found += 1,
                         _ => {}
@@ -314,6 +317,6 @@ fn trap_41_a_full_fetch_queue_is_looked_at_again_soon() {
         }
         began.elapsed()
     };
-    let (with, without) = (took(true), took(false));
-    assert!(with * 2 < without, "{with:?} against {without:?}");
+    let without = took(false);
+    takes_less(without / 2, || took(true));
 }

@@ -175,13 +175,16 @@ fn commits_that_come_during_a_sync_share_the_next() {
     let folder = tempfile::tempdir().unwrap();
     let (log, layer) = layered(&folder);
     let syncs = layer.syncs.load(SeqCst);
+    let all = log.inner.commits.submitted() + 10;
     std::thread::scope(|scope| {
         let held = layer.hold();
         for n in 0..10 {
             let log = &log;
             scope.spawn(move || log.append(vec![put("out", P0, "k", &n.to_string())]).unwrap());
         }
-        std::thread::sleep(Duration::from_millis(300));
+        while log.inner.commits.submitted() < all {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         drop(held);
     });
     assert_eq!(values(&log, "out", P0).len(), 10);

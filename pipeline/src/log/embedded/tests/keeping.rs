@@ -195,7 +195,7 @@ fn the_logs_own_thread_removes_what_is_old() {
     create(&log, "t", 1, Cleanup::Delete { retention_ms: Some(1) });
     append(&log, "t", 0..10);
     let mut reader = log.reader(Isolation::Committed).unwrap();
-    for _ in 0..2_000 {
+    for _ in 0..24_000 {
         // Bounds only: between asking for them and reading, the thread may remove what was there.
         let (first, end) = reader.bounds(&name("t"), P0).unwrap();
         if first == end {

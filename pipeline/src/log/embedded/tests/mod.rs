@@ -72,7 +72,7 @@ impl conformance::Harness for World {
     }
 
     fn session(&self) -> Duration {
-        Duration::from_secs(1)
+        Duration::from_secs(5)
     }
 
     fn transaction(&self) -> Duration {
@@ -221,10 +221,10 @@ fn a_waiting_poll_wakes_when_a_commit_adds_records() {
     let began = Instant::now();
     for n in 0..100 {
         ask.send(n).unwrap();
-        let events = member.poll(9, Duration::from_secs(60)).unwrap();
+        let events = member.poll(9, Duration::from_mins(10)).unwrap();
         assert!(matches!(&events[..], [Event::Record(_), Event::End(P0)]), "{events:?}");
     }
-    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_mins(1), "{:?}", began.elapsed());
     drop(ask);
     thread.join().unwrap();
 }
