@@ -25,6 +25,7 @@ use super::{Done, Failure, boot, output, run};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
+#[command(args_override_self = true)]
 pub(super) struct Args {
     /// A spec whose brokers, client settings and database are used; without one: `SEMEL_BROKERS`,
     /// `SEMEL_ONE_BROKER` and `DATABASE_URL`
@@ -50,7 +51,8 @@ pub(super) struct Args {
     /// Longest time in seconds, after the last record, until everything is settled
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     patience: u64,
-    /// Within that: seconds without any movement after which nothing more is waited for
+    /// Within that: seconds without any movement, and with nothing that waits to be read, after which
+    /// what is missing is not waited for
     #[arg(long, value_name = "SECONDS", default_value_t = 180, value_parser = clap::value_parser!(u64).range(10..=604_800))]
     calm: u64,
     /// A shell command that restarts a broker; it ends once the broker is up again

@@ -60,7 +60,8 @@ impl Overlay {
 
     /// Makes the step part of the transaction.
     pub fn keep_step(&mut self) {
-        self.transaction.append(&mut self.step);
+        // One by one: `BTreeMap::append` builds the whole transaction anew, for each step.
+        self.transaction.extend(std::mem::take(&mut self.step));
     }
 
     /// What the present step wrote so far.

@@ -165,8 +165,12 @@ fn script(options: &Options, rng: &mut Rng) -> Vec<Event> {
             let back = if rng.chance(1, 8) { rng.below(lag) } else { 0 };
             let slot = (slot - back).max(options.first_slot());
             let (epoch, fact) = (slot / options.epoch_slots, number);
-            open.push(Fact { user, channel, epoch, fact, slot });
             let misplaced = rng.chance(1, 16);
+            // On its way to its partition it may be late. A window that is shorter than the way
+            // promises nothing for an id that has other facts, so it has none.
+            let alone = misplaced && options.window_slots < options.horizon_ms / SLOT_MS;
+            let user = if alone { alone_user(fact) } else { user };
+            open.push(Fact { user, channel, epoch, fact, slot });
             samples.push(Sample::Claim { user, channel, epoch, fact, slot, misplaced });
         }
         samples.push(Sample::Progress { complete: slot, finalized });
@@ -200,6 +204,11 @@ fn orders(options: &Options, rng: &mut Rng) -> Vec<Event> {
         events.push(Event { at_ms, act: Act::Feed(vec![sample]) });
     }
     events
+}
+
+/// A user who claims once.
+fn alone_user(fact: u32) -> u8 {
+    u8::try_from(100 + fact % 150).unwrap_or(100)
 }
 
 /// Where records go, and who speaks in them.

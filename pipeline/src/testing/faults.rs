@@ -52,6 +52,7 @@ struct Inner {
     twice: bool,
     poison: Option<Poison>,
     full: u32,
+    outdated: Option<(NextOffset, u32)>,
     commits: Vec<Vec<(Partition, NextOffset)>>,
     calls: Vec<&'static str>,
 }
@@ -99,6 +100,11 @@ impl Faults {
     /// The next `count` records find the producer's queue full.
     pub fn full(&self, count: u32) {
         self.lock().full = count;
+    }
+
+    /// The next `looks` at the group's offsets find this one, as it was before somebody moved on.
+    pub fn outdated(&self, offset: NextOffset, looks: u32) {
+        self.lock().outdated = Some((offset, looks));
     }
 
     /// The offsets of every commit that was asked for, in order.
@@ -231,7 +237,14 @@ impl Member for FaultyMember {
         partitions: &[Partition],
     ) -> Result<BTreeMap<Partition, NextOffset>, LogError> {
         self.faults.note("committed");
-        self.member.committed(partitions)
+        let mut found = self.member.committed(partitions)?;
+        if let Some((offset, looks)) = &mut self.faults.lock().outdated
+            && *looks > 0
+        {
+            *looks -= 1;
+            found.values_mut().for_each(|found| *found = *offset);
+        }
+        Ok(found)
     }
 
     fn start(&mut self, partition: Partition, from: NextOffset) -> Result<(), LogError> {

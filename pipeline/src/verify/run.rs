@@ -312,10 +312,11 @@ impl<P: Pipeline> Session<'_, P> {
                 }
                 Ok((0, _, 0)) => return Ok(()),
                 Ok(seen) if moved.1 != Some(seen) => moved = (Instant::now(), Some(seen)),
-                Ok((missing, _, behind)) if moved.0.elapsed() > self.options.calm => {
+                // What waits to be read may only be waiting for a slow machine.
+                Ok((missing, _, 0)) if moved.0.elapsed() > self.options.calm => {
                     notes.push(format!(
-                        "nothing moved for {} s (--calm), {missing} are missing and {behind} wait \
-                         to be read",
+                        "nothing moved for {} s (--calm), nothing waits to be read, and {missing} \
+                         are missing",
                         self.options.calm.as_secs()
                     ));
                     return Ok(());
@@ -326,7 +327,8 @@ impl<P: Pipeline> Session<'_, P> {
             }
             if Instant::now() > deadline {
                 notes.push(format!(
-                    "not settled within {} s (--patience); last seen (missing, written, behind): {:?}",
+                    "not settled within {} s (--patience), so what is missing may only be late; last \
+                     seen (missing, written, behind): {:?}",
                     self.options.patience.as_secs(),
                     moved.1
                 ));

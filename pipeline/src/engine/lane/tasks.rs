@@ -184,6 +184,33 @@ impl Lane {
         Ok(Slot::Restoring(Box::new(restore), committed))
     }
 
+    /// The group's offset and the state's differ. They are looked at one after the other, and a
+    /// member that stood still in between, for longer than its session, finds a state that the next
+    /// owner has moved on: it asks again, and begins anew if the group's offset has moved, too.
+    fn apart(
+        &mut self,
+        partition: Partition,
+        committed: NextOffset,
+        next: NextOffset,
+        now: WallTime,
+    ) -> Result<Slot, LaneError> {
+        let again = match self.member.committed(&[partition]) {
+            Ok(found) => found.get(&partition).copied(),
+            // A transaction is not decided yet, or nobody answers.
+            Err(LogError::Unavailable(_)) => None,
+            Err(error) => return Err(error.into()),
+        };
+        if again != Some(committed) {
+            return Ok(Slot::New(now.plus_ms(RESTORE_AGAIN_MS)));
+        }
+        Err(LaneError::Fatal(format!(
+            "stage `{}`, partition {partition}: the group stands at offset {committed}, the state \
+             at {next}: they are committed together, so somebody moved one of them; set the \
+             group's offset back to {next}, or give the pipeline another name to begin anew",
+            self.parts.stage.name
+        )))
+    }
+
     fn activate(
         &mut self,
         partition: Partition,
@@ -204,13 +231,7 @@ impl Lane {
             && !sabotaged(Sabotage::RestoreToStableOffset)
             && !sabotaged(Sabotage::RestoreUncommitted)
         {
-            return Err(LaneError::Fatal(format!(
-                "stage `{}`, partition {partition}: the group stands at offset {committed}, the \
-                 state at {}: they are committed together, so somebody moved one of them; set \
-                 the group's offset back to {1}, or give the pipeline another name to begin anew",
-                stage.name,
-                task.next()
-            )));
+            return self.apart(partition, committed, task.next(), now);
         }
         tracing::debug!(stage = %stage.name, %partition, records = restored.records,
             next = %task.next(), "restored");

@@ -239,3 +239,25 @@ fn a_drain_commits_what_is_done_and_the_next_start_waits_for_no_session() {
     driver.run();
     assert_eq!(driver.partitions(second).unwrap(), [P0, P1]);
 }
+
+#[test]
+fn who_stood_still_between_two_looks_at_its_offset_looks_again() {
+    let mut driver = driver(stage(1));
+    driver.run();
+    for _ in 0..3 {
+        driver.give("k", "add");
+    }
+    driver.run();
+    // The first look is older than the state that is restored behind it.
+    driver.faults().outdated(NextOffset(1), 1);
+    driver.crash("s").unwrap();
+    driver.advance(10_000).unwrap();
+    driver.give("k", "add");
+    driver.run();
+    assert_eq!(driver.of_key("k"), ["1", "2", "3", "4"]);
+    // And both looks agree: the group's offset was set back.
+    driver.faults().outdated(NextOffset(1), 2);
+    driver.crash("s").unwrap();
+    let stopped = driver.advance(10_000).unwrap_err().to_string();
+    assert!(stopped.contains("somebody moved one of them"), "{stopped}");
+}

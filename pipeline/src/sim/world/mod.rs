@@ -42,6 +42,8 @@ use crate::{
 const IDLE_MS: u64 = 400;
 /// How long the world may take to come to rest once faults and inputs have ended.
 const REST_MS: u64 = 400_000;
+/// Least milliseconds of a round on that way.
+const CALM_ROUND_MS: u64 = 20;
 /// Milliseconds between two looks whether the world has come to rest.
 const LOOK_MS: u64 = 1_000;
 
@@ -290,7 +292,10 @@ impl Inner {
 
     /// Time passes.
     fn pass(&mut self, busy: bool) {
-        let step = if busy || self.markers_until > 0 {
+        let step = if busy && self.calm {
+            // A lane that is busy for ever must not take for ever.
+            self.options.round_ms.max(CALM_ROUND_MS)
+        } else if busy || self.markers_until > 0 {
             self.options.round_ms
         } else {
             let mut next = self.now_ms + IDLE_MS;
