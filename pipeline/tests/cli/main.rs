@@ -14,6 +14,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::Path,
     process::{Child, Command, Stdio},
+    sync::mpsc,
     time::{Duration, Instant},
 };
 
@@ -44,17 +45,17 @@ fn begin(folder: &Path, args: &[&str], variables: &[(&str, &str)]) -> Child {
         .unwrap()
 }
 
-fn end(mut child: Child, limit: u64) -> Ended {
-    let deadline = Instant::now() + Duration::from_secs(limit);
-    while child.try_wait().unwrap().is_none() {
-        if Instant::now() > deadline {
-            child.kill().unwrap();
-            let output = child.wait_with_output().unwrap();
-            panic!("not ended within {limit} s: {}", String::from_utf8_lossy(&output.stderr));
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let output = child.wait_with_output().unwrap();
+/// What it says is read while it runs: a pipe holds 64 KiB, and a full one stops the writer.
+fn end(child: Child, limit: u64) -> Ended {
+    let pid = child.id().to_string();
+    let (done, ended) = mpsc::channel();
+    std::thread::spawn(move || done.send(child.wait_with_output()));
+    let output = ended.recv_timeout(Duration::from_secs(limit)).unwrap_or_else(|_| {
+        Command::new("kill").args(["-KILL", &pid]).status().unwrap();
+        let output = ended.recv().unwrap().unwrap();
+        panic!("not ended within {limit} s: {}", String::from_utf8_lossy(&output.stderr));
+    });
+    let output = output.unwrap();
     let err = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!err.contains("panicked"), "{err}");
     Ended {
