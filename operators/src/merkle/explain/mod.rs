@@ -99,6 +99,7 @@ enum Hit {
 #[must_use]
 pub fn explain(question: &Question<'_>, progress: &mut dyn FnMut(usize, usize)) -> Answer {
     let groups = groups(question.profile);
+    let meant = &groups[0][0];
     let total = groups.iter().map(Vec::len).sum();
     let mut tried = 0;
     for (number, group) in groups.iter().enumerate() {
@@ -118,6 +119,14 @@ pub fn explain(question: &Question<'_>, progress: &mut dyn FnMut(usize, usize)) 
             let sentence = found.remove(0);
             return Answer::Differs { sentence, others: found };
         }
+    }
+    if question.proof.is_some_and(|proof| meant.leads(question, proof) == Some(true)) {
+        let name = &question.profile.name;
+        let sentence = format!(
+            "the proof is right for `{name}`, and the records are not those of its tree: some are \
+             missing, too many or changed"
+        );
+        return Answer::Differs { sentence, others: Vec::new() };
     }
     Answer::Unknown { tried }
 }
@@ -178,19 +187,8 @@ impl Candidate {
 
     fn tried(&self, question: &Question<'_>) -> Option<Hit> {
         let alone = question.records.len() == 1;
-        if let Some(proof) = question.proof {
-            let row = self.row(question.records.get(proof.record)?)?;
-            let leaf = self.profile.leaf(&row).ok()?;
-            let known = GivenProof {
-                count: proof.count.or((!alone).then_some(question.records.len())),
-                ..proof.clone()
-            };
-            if fold::leads(&self.profile.rules(), &leaf, &known, &question.root) {
-                return Some(Hit::Proof);
-            }
-            if alone {
-                return None;
-            }
+        if alone && let Some(proof) = question.proof {
+            return self.leads(question, proof)?.then_some(Hit::Proof);
         }
         let rows = question.records.iter().map(|record| self.row(record));
         let (tree, rows) = self.profile.tree(rows.collect::<Option<_>>()?).ok()?;
@@ -206,6 +204,16 @@ impl Candidate {
         let whose = (0..rows.len())
             .find(|i| tree.proof(*i).is_ok_and(|other| other.siblings == proof.siblings));
         Some(Hit::Tree(Some(wrong(&right, &proof.siblings, whose))))
+    }
+
+    /// Whether the proof leads from its record to the root, or none without such a leaf.
+    fn leads(&self, question: &Question<'_>, proof: &GivenProof) -> Option<bool> {
+        let all = question.records.len();
+        let row = self.row(question.records.get(proof.record)?)?;
+        let leaf = self.profile.leaf(&row).ok()?;
+        let count = proof.count.or((all > 1).then_some(all));
+        let known = GivenProof { count, ..proof.clone() };
+        Some(fold::leads(&self.profile.rules(), &leaf, &known, &question.root))
     }
 
     /// The values of a record, or none if it has not what the profile asks.
