@@ -147,6 +147,13 @@ impl Track {
     }
 }
 
+/// The nonce that goes on next on a track, from its state form in store `nonce_tracks`; none if the
+/// bytes are no such form.
+#[must_use]
+pub fn next_nonce(state: &[u8]) -> Option<u64> {
+    state.first_chunk().map(|next| u64::from_be_bytes(*next))
+}
+
 /// The operator.
 #[derive(Debug)]
 pub struct NonceOrder {

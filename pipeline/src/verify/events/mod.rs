@@ -9,7 +9,7 @@ mod script;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use semel_operators::field::digest;
+use semel_operators::{field::digest, nonce_order};
 use semel_schemas::{
     header,
     record::Record,
@@ -46,12 +46,6 @@ pub(super) struct EventsPipeline;
 struct Out {
     id: String,
     nonce: u32,
-}
-
-/// Where a track stands, in the changelog.
-#[derive(Deserialize)]
-struct Track {
-    next: u32,
 }
 
 impl Pipeline for EventsPipeline {
@@ -203,8 +197,8 @@ impl Compacted {
         for (lane, length) in (0_u32..).zip(&given.tracks).filter(|(_, length)| **length > 0) {
             let name = digest(&[account(lane), (lane % script::TRACKS).to_string()]);
             let value = self.tracks.remove(name.as_slice());
-            let track = value.and_then(|value| serde_json::from_slice::<Track>(&value).ok());
-            let next = track.map_or(0, |track| track.next);
+            let next = value.and_then(|value| nonce_order::next_nonce(&value));
+            let next = next.and_then(|next| u32::try_from(next).ok()).unwrap_or_default();
             counts.expected += u64::from(*length);
             counts.found += u64::from(next);
             counts.lost += u64::from(length.saturating_sub(next));
