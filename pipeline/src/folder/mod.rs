@@ -24,6 +24,8 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 const LOCK: &str = "semel.lock";
 /// The database's folder within the data folder.
 const DATABASE: &str = "db";
+/// Bytes of the tables on disk that are kept in memory unless someone says otherwise.
+pub const DEFAULT_CACHE: u64 = 16 << 20;
 
 /// Why a data folder could not be opened.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -73,12 +75,21 @@ impl DataFolder {
     /// # Errors
     /// [`FolderError`].
     pub fn open(path: &Path) -> Result<Self, FolderError> {
+        Self::open_with(path, DEFAULT_CACHE)
+    }
+
+    /// Opens the folder, creating it if there is none, with at most `cache` bytes of its tables in
+    /// memory.
+    ///
+    /// # Errors
+    /// [`FolderError`].
+    pub fn open_with(path: &Path, cache: u64) -> Result<Self, FolderError> {
         let storage = |reason: String| FolderError::Storage { path: path.to_owned(), reason };
         fs::create_dir_all(path).map_err(|e| storage(e.to_string()))?;
         let lock = lock(path)?;
         // What a damaged disk holds may trip the database's own assertions; that is an answer like
         // any other.
-        let opened = catch_unwind(AssertUnwindSafe(|| open_database(&path.join(DATABASE))));
+        let opened = catch_unwind(AssertUnwindSafe(|| open_database(&path.join(DATABASE), cache)));
         let db = match opened {
             Ok(Ok(db)) => db,
             Ok(Err(e)) => return Err(storage(damaged(&e))),
@@ -111,8 +122,8 @@ impl DataFolder {
 
 /// Opens the database and writes to it: a disk that cannot be written to, or damage that shows
 /// only in the next write, is told of before anything is promised.
-fn open_database(path: &Path) -> fjall::Result<Database> {
-    let db = Database::builder(path).manual_journal_persist(true).open()?;
+fn open_database(path: &Path, cache: u64) -> fjall::Result<Database> {
+    let db = Database::builder(path).manual_journal_persist(true).cache_size(cache).open()?;
     let openings = db.keyspace("openings", || {
         KeyspaceCreateOptions::default().manual_journal_persist(true).max_memtable_size(1 << 20)
     })?;

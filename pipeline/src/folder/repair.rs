@@ -21,7 +21,7 @@ use std::{
 
 use fjall::Database;
 
-use super::{DATABASE, DataFolder, FolderError, lock, open_database};
+use super::{DATABASE, DEFAULT_CACHE, DataFolder, FolderError, lock, open_database};
 
 /// What a repair did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ impl DataFolder {
 }
 
 fn opens(database: &Path) -> bool {
-    matches!(catch_unwind(AssertUnwindSafe(|| open_database(database))), Ok(Ok(_)))
+    matches!(catch_unwind(AssertUnwindSafe(|| open_database(database, DEFAULT_CACHE))), Ok(Ok(_)))
 }
 
 /// Cuts the newest journal; `None` if all of it can be read.

@@ -23,8 +23,11 @@ use crate::folder::{DataFolder, FolderError};
 
 /// Name of the keyspace.
 const KEYSPACE: &str = "state";
-/// Bytes kept in memory before they move to a table on disk.
-const MEMTABLE: u64 = 32 << 20;
+/// Bytes kept in memory before they move to a table on disk, as the database counts them; its nodes
+/// take about as much again. A list that was written out stays in memory until the next one is full,
+/// so two or three exist, and memory grows until then. The size is settled when the keyspace is made:
+/// a folder that is there already keeps what it was made with.
+const MEMTABLE: u64 = 4 << 20;
 /// Marks the checkpoint's key.
 const CHECKPOINT: u8 = 0;
 /// Marks keys of values.
