@@ -123,9 +123,15 @@ struct Track {
 impl Track {
     fn read(ctx: &Context<'_>, name: &[u8; 16]) -> Option<Self> {
         let bytes = ctx.get(TRACKS, name)?;
-        let (next, rest) = bytes.split_first_chunk().expect("a track begins with a nonce");
-        let (since, rest) = rest.split_first_chunk().expect("then comes a time");
-        let (timer, rest) = rest.split_first().expect("then comes whether a timer is set");
+        Some(Self::from_bytes(&bytes).expect("a track is read as it was written"))
+    }
+
+    /// Big-endian: next nonce (8), waiting since (8), whether a timer is set (1), waiting nonces
+    /// (8 each).
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (next, rest) = bytes.split_first_chunk()?;
+        let (since, rest) = rest.split_first_chunk()?;
+        let (timer, rest) = rest.split_first()?;
         let (waiting, _) = rest.as_chunks();
         Some(Self {
             next: u64::from_be_bytes(*next),
@@ -151,7 +157,7 @@ impl Track {
 /// bytes are no such form.
 #[must_use]
 pub fn next_nonce(state: &[u8]) -> Option<u64> {
-    state.first_chunk().map(|next| u64::from_be_bytes(*next))
+    Track::from_bytes(state).map(|track| track.next)
 }
 
 /// The operator.

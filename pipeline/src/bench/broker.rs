@@ -222,8 +222,19 @@ pub(super) fn send(
     transfer: &Transfer,
 ) -> Result<(), String> {
     let partition = i32::try_from(transfer.partition(PARTITIONS).0).unwrap_or(0);
-    let mut record =
+    let record =
         BaseRecord::to(topic).key(&transfer.key).payload(&transfer.value).partition(partition);
+    send_record(producer, record)
+}
+
+/// Sends a record as it stands; a full queue is waited out.
+///
+/// # Errors
+/// A sentence.
+pub(super) fn send_record(
+    producer: &BaseProducer,
+    mut record: BaseRecord<'_, [u8], [u8]>,
+) -> Result<(), String> {
     loop {
         match producer.send(record) {
             Ok(()) => return Ok(()),

@@ -12,12 +12,12 @@ use std::{
 use rdkafka::{
     Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
-    error::{KafkaError, RDKafkaErrorCode},
+    error::KafkaError,
     producer::{BaseProducer, BaseRecord, Producer},
 };
 use serde::{Deserialize, Serialize};
 
-use super::broker::{config, consumer_config};
+use super::broker::{config, consumer_config, send_record};
 use crate::log::kafka::flush;
 
 /// Inputs in one transaction at most, as the engine's default.
@@ -161,7 +161,7 @@ impl Loop {
                     .key(key)
                     .payload(value)
                     .partition(message.partition());
-                send(&self.producer, record)?;
+                send_record(&self.producer, record)?;
             }
         }
         Ok(true)
@@ -187,18 +187,5 @@ impl Loop {
         self.open = None;
         self.inputs = 0;
         Ok(())
-    }
-}
-
-fn send(producer: &BaseProducer, mut record: BaseRecord<'_, [u8], [u8]>) -> Result<(), String> {
-    loop {
-        match producer.send(record) {
-            Ok(()) => return Ok(()),
-            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
-                record = back;
-                producer.poll(Duration::from_millis(2));
-            }
-            Err((error, _)) => return Err(said("a record was not taken", &error)),
-        }
     }
 }

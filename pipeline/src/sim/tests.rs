@@ -29,7 +29,7 @@ fn traced(seed: u64) -> (Options, Vec<String>) {
     (options, report.trace)
 }
 
-/// Processes differ in the seeds of their hashes; `tests/cli.rs` compares two of those.
+/// Processes differ in the seeds of their hashes; `tests/cli/sim.rs` compares two of those.
 #[test]
 fn the_same_seed_twice_leaves_the_same_trace() {
     for seed in 0..6 {
@@ -68,7 +68,7 @@ fn every_fault_of_the_menu_happens() {
 
 const MENU_SEEDS: u64 = 400;
 
-/// What the issue lists, and what a trace says when it happens.
+/// The faults, and what a trace says when it happens.
 const MENU: &[(&str, &str)] = &[
     ("crash before a commit", "dies Before Commit"),
     ("crash after a commit, its answer unheard", "dies After Commit"),

@@ -6,6 +6,10 @@
 //! sentence; other rules of the same kind that would explain as much are said too, because small
 //! trees do not tell all rules apart.
 //!
+//! Where only the record of the proof is given, what explains is a proof that leads to the root. Where
+//! all records are given, it is their tree; a proof that leads to the root without them is said at
+//! the end, as a fault of the records.
+//!
 //! Lives here: the search, a pure function of data. May not live here: how data is read (pipeline).
 //! Invariant: a rule is named only if, with it, the data leads to exactly the root that was given.
 
