@@ -6,7 +6,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use semel_connectors::{perform::Performer, sink::Sink};
@@ -35,6 +35,9 @@ const IDLE: Duration = Duration::from_millis(50);
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 /// A wall clock that jumps further ends the process.
 const CLOCK_JUMP_MAX: Duration = Duration::from_secs(3_600);
+
+/// Our place in the group taken twice within this time means that another process bears our id.
+const REPLACED_WINDOW: Duration = Duration::from_secs(60);
 
 /// One lane of either kind.
 pub(super) trait Worker: Send {
@@ -133,12 +136,13 @@ impl Worker for SinkWorker {
 pub(super) fn run(worker: &mut dyn Worker, stop: &AtomicBool) -> Result<(), String> {
     let mut clock = JumpClock::new(CLOCK_JUMP_MAX);
     let mut backoff = BACKOFF.0;
+    let mut replaced_at = None;
     let result = loop {
         let error = match run_once(worker, stop, &mut clock, &mut backoff) {
             Ok(()) => break Ok(()),
             Err(error) => error,
         };
-        if is_final(&error) {
+        if is_final(&error, &mut replaced_at, Instant::now()) {
             break Err(error.to_string());
         }
         if stop.load(Ordering::SeqCst) {
@@ -170,11 +174,33 @@ fn run_once(
     worker.drain(clock.now().map_err(fatal)?)
 }
 
-/// Whether building the lane anew would end the same way.
-fn is_final(error: &LaneError) -> bool {
+/// Whether building the lane anew would end the same way. `replaced_at`: when we were replaced in
+/// the group last.
+fn is_final(error: &LaneError, replaced_at: &mut Option<Instant>, now: Instant) -> bool {
     match error {
         LaneError::Fatal(_) => true,
         LaneError::Store(_) | LaneError::Log(LogError::Unavailable(_)) => false,
+        LaneError::Log(LogError::Replaced { .. }) => {
+            replaced_at.replace(now).is_some_and(|at| now.duration_since(at) < REPLACED_WINDOW)
+        }
         LaneError::Log(_) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trap_38_who_is_replaced_twice_in_a_minute_stops() {
+        let replaced = || LogError::Replaced { group: "g".into(), instance: "i".into() }.into();
+        let mut at = None;
+        let begin = Instant::now();
+        let mut after = |s| is_final(&replaced(), &mut at, begin + Duration::from_secs(s));
+        assert!(!after(0), "a join that was made twice looks the same");
+        assert!(!after(60), "a minute later it may be so again");
+        assert!(after(119));
+        let away = LogError::Unavailable("away".into()).into();
+        assert!(!is_final(&away, &mut at, begin + Duration::from_secs(120)));
     }
 }

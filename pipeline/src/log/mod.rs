@@ -427,6 +427,18 @@ pub enum LogError {
     /// Local storage failed.
     #[error("{0}")]
     Storage(String),
+    /// Another member took our place in the group. Once, it may have been ourselves: a join whose
+    /// answer was lost, and that was made again. Twice in a minute: another process (Kafka trap 38).
+    #[error(
+        "another process joined group `{group}` as `{instance}`: two processes bear one instance id \
+         (a copied data folder?); stop one of them"
+    )]
+    Replaced {
+        /// Group.
+        group: String,
+        /// The id that both bear.
+        instance: String,
+    },
     /// Refused for good: wrong rights, wrong settings.
     #[error("{0}")]
     Refused(String),

@@ -22,7 +22,7 @@ use semel_schemas::topic::{NextOffset, Partition, TopicName};
 
 use super::{
     Noting, Shared,
-    ffi::{EventQueue, GroupMetadata, QueueEvent},
+    ffi::{EventQueue, GroupMetadata, QueueEvent, describe_group},
     note,
     settings::client_error,
 };
@@ -31,6 +31,9 @@ use crate::log::{Event, LogError, MemberSpec};
 /// How long a member waits for offsets that an open transaction holds back, before it answers that
 /// it does not know: the lane has other tasks.
 const STABLE_WAIT: Duration = Duration::from_secs(2);
+
+/// How long a new member waits to hear who owns what.
+const DESCRIBE_WAIT: Duration = Duration::from_secs(2);
 
 /// Whether a partition of ours is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +50,10 @@ enum Reading {
 pub(super) struct GroupConsumer {
     shared: Arc<Shared>,
     topic: TopicName,
+    group: String,
     instance: String,
+    /// Whether the group has given us something, if only nothing.
+    placed: bool,
     /// Before the consumer, so that it is dropped before.
     queue: EventQueue,
     consumer: BaseConsumer<Noting>,
@@ -71,7 +77,9 @@ impl GroupConsumer {
         Ok(Self {
             shared,
             topic: spec.topic.clone(),
+            group: spec.group.clone(),
             instance: spec.instance.clone(),
+            placed: false,
             queue,
             consumer,
             owned: BTreeMap::new(),
@@ -165,10 +173,7 @@ impl GroupConsumer {
     }
 
     /// `partitions` with the offset of each.
-    fn placed(
-        &self,
-        places: impl IntoIterator<Item = (Partition, RdOffset)>,
-    ) -> TopicPartitionList {
+    fn at(&self, places: impl IntoIterator<Item = (Partition, RdOffset)>) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();
         for (partition, offset) in places {
             let number = i32::try_from(partition.0).unwrap_or(i32::MAX);
@@ -179,7 +184,7 @@ impl GroupConsumer {
     }
 
     fn list(&self, partitions: &[Partition]) -> TopicPartitionList {
-        self.placed(partitions.iter().map(|partition| (*partition, RdOffset::Invalid)))
+        self.at(partitions.iter().map(|partition| (*partition, RdOffset::Invalid)))
     }
 
     fn asked(&self, what: &str, answer: Result<(), KafkaError>) -> Result<(), LogError> {
@@ -194,7 +199,10 @@ impl GroupConsumer {
         // seek of `start` makes it look again 500 ms later *and go there*: records are skipped
         // (rdkafka_partition.c, "outdated offset response"; seen with 2.12.1).
         let guards = self.shared.settings.guards;
-        let list = self.placed(partitions.iter().map(|partition| {
+        if !std::mem::replace(&mut self.placed, true) && guards.claim_orphans {
+            self.claim_orphans()?;
+        }
+        let list = self.at(partitions.iter().map(|partition| {
             let end =
                 self.shared.topics.bounds(&self.topic, *partition).map_or(0, |(_, end)| end.0);
             let absolute = RdOffset::Offset(i64::try_from(end).unwrap_or(0));
@@ -211,6 +219,33 @@ impl GroupConsumer {
         }
         self.owned.extend(partitions.iter().map(|p| (*p, Reading::Waiting)));
         Ok(())
+    }
+
+    /// Joins once more if the group rests while a partition is nobody's. A static member that was
+    /// killed between handing a partition over and joining again (the second half of a cooperative
+    /// rebalance, KIP-429) gets its place back without a rebalance (KIP-345), and the rebalance in
+    /// which the partition would have found its owner never comes.
+    ///
+    /// Only before the first assignment is taken: what is subscribed while the client rebalances
+    /// is put off, and applied by joining again (librdkafka's `rkcg_next_subscription`); the
+    /// owned partitions that it then tells differ from those of its first join, so that the
+    /// broker begins a rebalance. At any other time the same subscription is no news.
+    fn claim_orphans(&self) -> Result<(), LogError> {
+        let all = self.shared.topics.find(&self.topic)?.partitions;
+        let client = self.consumer.client();
+        match describe_group(client, &self.group, &self.topic, DESCRIBE_WAIT) {
+            Ok(group) if !group.stable => return Ok(()),
+            Ok(group) if (0..all).all(|p| group.owned.contains(&Partition(p))) => return Ok(()),
+            Ok(group) => tracing::info!(
+                target: "semel::kafka", group = self.group, owned = group.owned.len(), all,
+                "partitions have no owner: joining once more"
+            ),
+            // A rebalance too many costs less than a partition that nobody reads.
+            Err(e) => tracing::debug!(target: "semel::kafka", "{}: joining once more", e.text),
+        }
+        self.consumer.subscribe(&[self.topic.as_str()]).map_err(|e| {
+            self.shared.topics.failed(&format!("to join group `{}` again", self.group), &e)
+        })
     }
 
     /// Notes what the group wants back; it goes when it is released.
@@ -288,7 +323,7 @@ impl GroupConsumer {
         let offset = RdOffset::Offset(i64::try_from(to.0).unwrap_or(i64::MAX));
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let asked = self.placed([(partition, offset)]);
+            let asked = self.at([(partition, offset)]);
             let answer = self
                 .consumer
                 .seek_partitions(asked, left)
@@ -378,11 +413,10 @@ impl GroupConsumer {
             Code::UnknownTopic | Code::UnknownTopicOrPartition => {
                 Err(LogError::NoTopic(self.topic.clone()))
             }
-            Code::FencedInstanceId => refused(format!(
-                "another process joined the group as `{}`: two processes bear one instance id \
-                 (a copied data folder?); stop one of them",
-                self.instance
-            )),
+            Code::FencedInstanceId => Err(LogError::Replaced {
+                group: self.group.clone(),
+                instance: self.instance.clone(),
+            }),
             Code::TopicAuthorizationFailed
             | Code::GroupAuthorizationFailed
             | Code::InvalidSessionTimeout

@@ -7,12 +7,14 @@
 //! - [`GroupMetadata`]: generation and member id, opaque there (trap 34).
 //! - [`send_offsets`] and [`flush`]: traps 34 and 40.
 //! - [`describe_topic`]: the topic id (KIP-516, trap 28).
+//! - [`describe_group`]: which partitions have an owner; rust-rdkafka tells it as undecoded bytes.
 //!
 //! Invariants: every native object is owned by exactly one Rust value, which destroys it; whoever
 //! holds an [`EventQueue`] drops it before its client; no pointer leaves this file.
 #![expect(unsafe_code, reason = "librdkafka is a C library")]
 
 use std::{
+    collections::BTreeSet,
     ffi::{CStr, CString, c_char, c_int, c_void},
     ptr,
     ptr::NonNull,
@@ -371,22 +373,85 @@ pub(super) struct TopicDescription {
     pub(super) led: u32,
 }
 
-/// Native objects that [`describe_topic`] needs, destroyed with this value.
+/// What the cluster says of a group.
+#[derive(Debug)]
+pub(super) struct GroupDescription {
+    /// No rebalance is under way.
+    pub(super) stable: bool,
+    /// Partitions of the topic that was asked for that are some member's.
+    pub(super) owned: BTreeSet<Partition>,
+}
+
+/// Where an answer of the cluster is waited for, and how long the question may take; destroyed with
+/// this value.
 struct Question {
     queue: *mut sys::rd_kafka_queue_t,
-    topics: *mut sys::rd_kafka_TopicCollection_t,
     options: *mut sys::rd_kafka_AdminOptions_t,
+    wait: Duration,
+}
+
+impl Question {
+    fn new<C: ClientContext>(
+        client: &Client<C>,
+        kind: sys::rd_kafka_admin_op_t,
+        wait: Duration,
+    ) -> Self {
+        let rk = client.native_ptr();
+        // SAFETY: the client is alive; both objects are this value's own.
+        unsafe {
+            let options = sys::rd_kafka_AdminOptions_new(rk, kind);
+            sys::rd_kafka_AdminOptions_set_request_timeout(
+                options,
+                millis(wait),
+                ptr::null_mut(),
+                0,
+            );
+            Self { queue: sys::rd_kafka_queue_new(rk), options, wait }
+        }
+    }
+
+    fn answer(&self) -> Result<NativeEvent, NativeError> {
+        // The request has a deadline of its own; the second more is for its answer to arrive.
+        let patience = millis(self.wait + Duration::from_secs(1));
+        // SAFETY: the queue is ours, and so is the event.
+        unsafe {
+            let event = NonNull::new(sys::rd_kafka_queue_poll(self.queue, patience))
+                .map(NativeEvent)
+                .ok_or_else(|| unanswered(RDKafkaErrorCode::OperationTimedOut, "no answer"))?;
+            let raw = event.0.as_ptr();
+            match RDKafkaErrorCode::from(sys::rd_kafka_event_error(raw)) {
+                RDKafkaErrorCode::NoError => Ok(event),
+                code => Err(unanswered(code, &text(sys::rd_kafka_event_error_string(raw)))),
+            }
+        }
+    }
 }
 
 impl Drop for Question {
     fn drop(&mut self) {
-        // SAFETY: made in `describe_topic`, owned by this value alone; none is null.
+        // SAFETY: made in `new`, owned by this value alone; neither is null.
         unsafe {
             sys::rd_kafka_AdminOptions_destroy(self.options);
-            sys::rd_kafka_TopicCollection_destroy(self.topics);
             sys::rd_kafka_queue_destroy(self.queue);
         }
     }
+}
+
+/// A question to the cluster that failed, and may be asked again.
+fn unanswered(code: RDKafkaErrorCode, text: &str) -> NativeError {
+    NativeError {
+        code,
+        text: text.to_owned(),
+        fatal: false,
+        retriable: true,
+        requires_abort: false,
+    }
+}
+
+/// A name as C takes it.
+fn c_name(name: &str) -> Result<CString, NativeError> {
+    CString::new(name)
+        .map_err(|_| unanswered(RDKafkaErrorCode::InvalidArgument, "a name with a NUL"))
 }
 
 /// Asks for a topic's id and partitions; `Ok(None)` if there is none of that name.
@@ -395,48 +460,19 @@ pub(super) fn describe_topic<C: ClientContext>(
     topic: &TopicName,
     wait: Duration,
 ) -> Result<Option<TopicDescription>, NativeError> {
-    let failed = |code, text: &str| NativeError {
-        code,
-        text: text.to_owned(),
-        fatal: false,
-        retriable: true,
-        requires_abort: false,
-    };
-    let name = CString::new(topic.as_str())
-        .map_err(|_| failed(RDKafkaErrorCode::InvalidArgument, "a topic name with a NUL"))?;
+    use sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS as KIND;
+    let name = c_name(topic.as_str())?;
     let mut names = [name.as_ptr()];
-    let rk = client.native_ptr();
-    // SAFETY: the client is alive; names are copied by the collection; the three objects are
-    // owned by `question`, and the event by its own value, until the end of this function.
+    let question = Question::new(client, KIND, wait);
+    // SAFETY: the client is alive; names are copied by the collection, which the request copies;
+    // the event is alive until the end of this function.
     unsafe {
-        let question = Question {
-            queue: sys::rd_kafka_queue_new(rk),
-            topics: sys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), 1),
-            options: sys::rd_kafka_AdminOptions_new(
-                rk,
-                sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS,
-            ),
-        };
-        sys::rd_kafka_AdminOptions_set_request_timeout(
-            question.options,
-            millis(wait),
-            ptr::null_mut(),
-            0,
-        );
-        sys::rd_kafka_DescribeTopics(rk, question.topics, question.options, question.queue);
-        // The request has a deadline of its own; the second more is for its answer to arrive.
-        let patience = millis(wait + Duration::from_secs(1));
-        let Some(event) =
-            NonNull::new(sys::rd_kafka_queue_poll(question.queue, patience)).map(NativeEvent)
-        else {
-            return Err(failed(RDKafkaErrorCode::OperationTimedOut, "no answer"));
-        };
-        let raw = event.0.as_ptr();
-        let code = RDKafkaErrorCode::from(sys::rd_kafka_event_error(raw));
-        if code != RDKafkaErrorCode::NoError {
-            return Err(failed(code, &text(sys::rd_kafka_event_error_string(raw))));
-        }
-        let result = sys::rd_kafka_event_DescribeTopics_result(raw);
+        let topics = sys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), 1);
+        let rk = client.native_ptr();
+        sys::rd_kafka_DescribeTopics(rk, topics, question.options, question.queue);
+        sys::rd_kafka_TopicCollection_destroy(topics);
+        let event = question.answer()?;
+        let result = sys::rd_kafka_event_DescribeTopics_result(event.0.as_ptr());
         let mut count = 0;
         let topics = sys::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
         if topics.is_null() || count == 0 {
@@ -444,6 +480,80 @@ pub(super) fn describe_topic<C: ClientContext>(
         }
         described(*topics)
     }
+}
+
+/// Asks a group's coordinator for its state and for the owned partitions of a topic.
+pub(super) fn describe_group<C: ClientContext>(
+    client: &Client<C>,
+    group: &str,
+    topic: &TopicName,
+    wait: Duration,
+) -> Result<GroupDescription, NativeError> {
+    use sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS as KIND;
+    let name = c_name(group)?;
+    let mut names = [name.as_ptr()];
+    let question = Question::new(client, KIND, wait);
+    // SAFETY: the client is alive; names are copied by the request; everything read belongs to the
+    // event, which is alive until the end of this function, and is copied.
+    unsafe {
+        sys::rd_kafka_DescribeConsumerGroups(
+            client.native_ptr(),
+            names.as_mut_ptr(),
+            1,
+            question.options,
+            question.queue,
+        );
+        let event = question.answer()?;
+        let result = sys::rd_kafka_event_DescribeConsumerGroups_result(event.0.as_ptr());
+        let mut count = 0;
+        let groups = sys::rd_kafka_DescribeConsumerGroups_result_groups(result, &raw mut count);
+        if groups.is_null() || count == 0 {
+            return Err(unanswered(RDKafkaErrorCode::UnknownGroup, "an answer without the group"));
+        }
+        let error = sys::rd_kafka_ConsumerGroupDescription_error(*groups);
+        if !error.is_null() {
+            let code = sys::rd_kafka_error_code(error).into();
+            return Err(unanswered(code, &text(sys::rd_kafka_error_string(error))));
+        }
+        let state = sys::rd_kafka_ConsumerGroupDescription_state(*groups);
+        Ok(GroupDescription {
+            stable: state
+                == sys::rd_kafka_consumer_group_state_t::RD_KAFKA_CONSUMER_GROUP_STATE_STABLE,
+            owned: owned(*groups, topic),
+        })
+    }
+}
+
+/// # Safety
+/// `group` is alive.
+unsafe fn owned(
+    group: *const sys::rd_kafka_ConsumerGroupDescription_t,
+    topic: &TopicName,
+) -> BTreeSet<Partition> {
+    let mut found = BTreeSet::new();
+    // SAFETY: members, assignments and lists belong to the group; lists hold `cnt` elements.
+    unsafe {
+        for index in 0..sys::rd_kafka_ConsumerGroupDescription_member_count(group) {
+            let member = sys::rd_kafka_ConsumerGroupDescription_member(group, index);
+            let assignment = sys::rd_kafka_MemberDescription_assignment(member);
+            if assignment.is_null() {
+                continue;
+            }
+            let Some(list) = sys::rd_kafka_MemberAssignment_partitions(assignment).as_ref() else {
+                continue;
+            };
+            let count = usize::try_from(list.cnt).unwrap_or(0);
+            if count == 0 {
+                continue;
+            }
+            for element in std::slice::from_raw_parts(list.elems, count) {
+                if CStr::from_ptr(element.topic).to_bytes() == topic.as_str().as_bytes() {
+                    found.insert(partition(element.partition));
+                }
+            }
+        }
+    }
+    found
 }
 
 /// # Safety

@@ -87,6 +87,8 @@ pub struct Guards {
     pub murmur2: bool,
     /// 31, 43: static membership.
     pub static_membership: bool,
+    /// A new member sees to it that no partition is nobody's.
+    pub claim_orphans: bool,
     /// 31: `leave` unsubscribes.
     pub unsubscribe: bool,
     /// 33: a poll only notes what is revoked; it goes when it is released.
@@ -123,6 +125,7 @@ impl Default for Guards {
             no_reset: true,
             murmur2: true,
             static_membership: true,
+            claim_orphans: true,
             unsubscribe: true,
             hand_over: true,
             identity: true,

@@ -86,6 +86,8 @@ struct ProducerState {
 pub(super) struct Cluster {
     pub(super) now_ms: u64,
     pub(super) membership: Membership,
+    /// New members do not look for partitions that are nobody's.
+    pub(super) leave_orphans: bool,
     pub(super) holding: bool,
     topics: Vec<Option<Topic>>,
     names: BTreeMap<TopicName, TopicNo>,

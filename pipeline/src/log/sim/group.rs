@@ -67,6 +67,9 @@ pub(super) struct Group {
     members: BTreeMap<MemberId, GroupMember>,
     offsets: BTreeMap<(TopicNo, u32), NextOffset>,
     pending: Vec<(TxnId, TopicNo, u32, NextOffset)>,
+    /// Partitions that a member was to hand over when another of its instance took its place: the
+    /// second rebalance, in which the new owner gets them, waits for a join that never comes.
+    orphans: BTreeSet<(TopicNo, u32)>,
     /// Since when it has no members.
     empty_since_ms: u64,
 }
@@ -105,7 +108,12 @@ impl Group {
             held: BTreeSet::new(),
         };
         let place = old.and_then(|old| self.members.remove(&old)).filter(|m| m.topic == topic.0);
-        let took = place.map(|place| member.target = place.target).is_some();
+        let took = place.map(|place| {
+            let owed = place.held.difference(&place.target).map(|&p| (topic.0, p));
+            self.orphans.extend(owed);
+            member.target = place.target;
+        });
+        let took = took.is_some();
         self.members.insert(id, member);
         if !took {
             self.rebalance(topic.0, topic.1);
@@ -145,11 +153,19 @@ impl Group {
         let topic = member.topic;
         let wanted: Vec<u32> = member.target.difference(&member.held).copied().collect();
         let taken = |p: &u32| self.members.values().any(|m| m.topic == topic && m.held.contains(p));
-        let assigned: Vec<u32> = wanted.into_iter().filter(|p| !taken(p)).collect();
+        let orphan = |p: &u32| self.orphans.contains(&(topic, *p));
+        let assigned: Vec<u32> = wanted.into_iter().filter(|p| !taken(p) && !orphan(p)).collect();
         if let Some(member) = self.members.get_mut(&id) {
             member.held.extend(&assigned);
         }
         News { revoked, assigned }
+    }
+
+    /// A new member joins once more if a partition of its topic is nobody's.
+    pub(super) fn claim_orphans(&mut self, topic: TopicNo, partitions: u32) {
+        if self.orphans.iter().any(|(t, _)| *t == topic) {
+            self.rebalance(topic, partitions);
+        }
     }
 
     /// A member lets partitions go.
@@ -200,6 +216,7 @@ impl Group {
     /// A new generation: balanced (counts differ by at most one) and sticky (what can stay, stays).
     fn rebalance(&mut self, topic: TopicNo, partitions: u32) {
         self.generation += 1;
+        self.orphans.retain(|(t, _)| *t != topic);
         let mut ids: Vec<MemberId> =
             self.members.iter().filter(|(_, m)| m.topic == topic).map(|(&id, _)| id).collect();
         let count = u32::try_from(ids.len()).unwrap_or(u32::MAX).max(1);

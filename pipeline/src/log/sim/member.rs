@@ -131,6 +131,9 @@ impl SimMember {
             let session_ms = millis(self.spec.session_timeout);
             let instance = self.instance.as_deref();
             cluster.group(self.group).join(id, instance, topic, session_ms, now_ms);
+            if !cluster.leave_orphans {
+                cluster.group(self.group).claim_orphans(topic.0, topic.1);
+            }
             self.id = Some(id);
         }
         let group = cluster.group(self.group);
@@ -158,11 +161,7 @@ impl SimMember {
     }
 
     fn replaced(&self) -> LogError {
-        LogError::Refused(format!(
-            "another process joined group `{}` as instance `{}`: each process needs a name of its \
-             own",
-            self.spec.group, self.spec.instance
-        ))
+        LogError::Replaced { group: self.spec.group.clone(), instance: self.spec.instance.clone() }
     }
 
     fn fetch(

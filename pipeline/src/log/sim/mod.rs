@@ -148,6 +148,11 @@ impl SimLog {
         self.shared.lock().membership = membership;
     }
 
+    /// New members no longer look for partitions that are nobody's: the guard is off.
+    pub fn leave_orphans(&self) {
+        self.shared.lock().leave_orphans = true;
+    }
+
     /// When members hear of a new generation.
     pub fn set_generations(&self, generations: Generations) {
         self.shared.at_poll.store(generations == Generations::AtPoll, Ordering::Relaxed);

@@ -13,6 +13,7 @@ use crate::log::{
             Lane, P0, P1, WAIT, append, committed_texts, compacted, kept, put, spec, texts, topic,
             topic_name,
         },
+        weak::owned_after_a_kill_in_a_hand_over,
     },
 };
 
@@ -387,4 +388,12 @@ fn a_static_restart_disturbs_nobody() {
         assert_eq!(a.commit(&h, &mine).is_err(), disturbs, "{membership:?}");
         assert_eq!(b.owned.len(), usize::from(!disturbs), "{membership:?}");
     }
+}
+
+/// KIP-345 with KIP-429: without a second look at who owns what, a partition stays nobody's.
+#[test]
+fn what_a_killed_member_was_to_hand_over_stays_nobodys_if_nobody_looks() {
+    let h = Sim::default();
+    h.log.leave_orphans();
+    assert_eq!(owned_after_a_kill_in_a_hand_over(&h, 4 * h.session()), 2);
 }

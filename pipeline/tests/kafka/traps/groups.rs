@@ -14,6 +14,7 @@ use semel::log::{
         kit::{
             Lane, P0, append, committed_texts, put, sees, spec, takes_less, texts, topic, until,
         },
+        weak::owned_after_a_kill_in_a_hand_over,
     },
 };
 use semel_schemas::topic::{NextOffset, TopicName};
@@ -297,8 +298,8 @@ fn trap_38_two_processes_of_one_instance_fence_each_other_for_ever() {
         second.poll(1, Duration::from_millis(20)).expect("the second polls");
         first.member.poll(1, Duration::from_millis(20)).err()
     });
-    let LogError::Refused(text) = error else { panic!("{error}") };
-    assert!(text.contains("two processes") && text.contains(&spec.instance), "{text}");
+    let LogError::Replaced { instance, .. } = error else { panic!("{error}") };
+    assert_eq!(instance, spec.instance);
 }
 
 /// The other process of [`trap_43_a_dead_member_costs_its_session_unless_it_is_static`]: joins,
@@ -342,4 +343,11 @@ fn trap_43_a_dead_member_costs_its_session_unless_it_is_static() {
     takes_less(limit, || took(true));
     let without = took(false);
     assert!(without > limit, "{without:?}");
+}
+
+/// KIP-345 with KIP-429; with the guard: the conformance suite.
+#[test]
+fn what_a_killed_member_was_to_hand_over_stays_nobodys_if_nobody_looks() {
+    let h = without(|g| g.claim_orphans = false);
+    assert_eq!(owned_after_a_kill_in_a_hand_over(&h, h.session()), 2);
 }
