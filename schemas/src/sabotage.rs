@@ -194,6 +194,8 @@ variants! {
     RestoreStopsLane = "restore-stops-lane" breaks [],
     /// A lane with a paused partition does not poll.
     PressureStopsPolls = "pressure-stops-polls" breaks [],
+    /// A lane works all that it has, however long that takes, before it polls again.
+    SlowWorkStopsPolls = "slow-work-stops-polls" breaks [],
     /// One input may make any number of records of any size.
     StepUnchecked = "step-unchecked" breaks [],
     /// A cycle that fails is done again whole, however often: one bad record stops its partition.

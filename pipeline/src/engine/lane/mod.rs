@@ -10,10 +10,11 @@
 //! bounded: beyond it partitions pause, and polls go on (Kafka trap 23).
 //!
 //! `mod` the cycle · `tasks` how tasks come and go · `takeover` from whom they come · `commit` the
-//! end of a transaction · `pressure` pauses.
+//! end of a transaction · `pressure` pauses · `slice` how much is worked between two polls.
 
 mod commit;
 mod pressure;
+mod slice;
 mod takeover;
 mod tasks;
 
@@ -31,7 +32,7 @@ use semel_schemas::{
 };
 
 pub(super) use self::commit::produce;
-use self::takeover::Arrival;
+use self::{slice::Slice, takeover::Arrival};
 use super::{
     counts::Board,
     effects::{EffectPort, Job},
@@ -189,6 +190,8 @@ pub struct Lane {
     restoring: bool,
     /// Whether too much waits in memory.
     flooded: bool,
+    /// How many inputs are worked between two polls.
+    slice: Slice,
 }
 
 impl std::fmt::Debug for Lane {
@@ -234,6 +237,7 @@ impl Lane {
             hold_until: WallTime(0),
             restoring: false,
             flooded: false,
+            slice: Slice::default(),
         })
     }
 
@@ -242,8 +246,11 @@ impl Lane {
     /// # Errors
     /// [`LaneError`]: the lane must be dropped.
     pub fn step(&mut self, now: WallTime, wait: Duration) -> Result<bool, LaneError> {
+        self.slice.measure(now);
         let wait = self.wait(now, wait);
-        let events = if self.polls() { self.member.poll(POLL_MAX, wait)? } else { Vec::new() };
+        // What waits is worked first; one record, so that the group's events are heard all the same.
+        let max = if self.ready.len() < POLL_MAX { POLL_MAX } else { 1 };
+        let events = if self.polls() { self.member.poll(max, wait)? } else { Vec::new() };
         let mut busy = false;
         for event in events {
             busy |= !matches!(event, Event::End(_));
@@ -278,6 +285,7 @@ impl Lane {
         if self.is_due(now, dry) {
             busy = true;
             self.commit(now)?;
+            self.slice.forget();
         }
         self.catch_up();
         if self.open_since.is_none() {
@@ -353,12 +361,17 @@ impl Lane {
         }
     }
 
-    /// Processes inputs up to the bounds of a transaction.
+    /// Processes inputs up to the bounds of a transaction, and of a slice.
     fn work(&mut self, now: WallTime) -> bool {
         let narrow = self.inputs_max.map(|max| max.saturating_sub(self.fired.0));
         let bound = narrow.unwrap_or(self.parts.pace.inputs_max);
+        let before = self.taken.len();
         let mut busy = false;
         while self.taken.len() < bound && !self.probing {
+            if self.taken.len() - before >= self.slice.inputs() {
+                self.slice.filled(now);
+                break;
+            }
             let Some((partition, input)) = self.ready.pop_front() else { break };
             let Some(Slot::Active(active)) = self.slots.get_mut(&partition) else { continue };
             if active.task.is_past(&input) {

@@ -7,6 +7,8 @@ mod groups;
 mod letters;
 mod quarantine;
 mod sink;
+#[cfg(feature = "sabotage")]
+mod slow;
 mod time;
 mod toys;
 #[cfg(feature = "sabotage")]

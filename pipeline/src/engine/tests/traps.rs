@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// What a scenario shows with a guard, and with it switched off.
-fn both<T>(off: Sabotage, scenario: impl Fn() -> T) -> [T; 2] {
+pub(super) fn both<T>(off: Sabotage, scenario: impl Fn() -> T) -> [T; 2] {
     let guarded = scenario();
     let _off = off.begin();
     [guarded, scenario()]
