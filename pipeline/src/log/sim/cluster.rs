@@ -417,6 +417,12 @@ impl Cluster {
         }
     }
 
+    /// Whether something is decided and not visible.
+    pub(super) fn hides(&self) -> bool {
+        let topics = self.topics.iter().flatten();
+        !self.held.is_empty() || topics.flat_map(|t| &t.partitions).any(PartitionLog::hides)
+    }
+
     /// Where the markers that are held would go, in the order in which they were decided.
     pub(super) fn held(&self) -> Vec<MarkerTarget> {
         let target = |marker: &Marker| match marker.place {

@@ -248,6 +248,14 @@ impl SimLog {
         self.shared.lock().arrivals
     }
 
+    /// Whether something is decided that a reader of committed records does not see yet: a marker
+    /// is on its way, or an open transaction stands before a committed record of its partition (as
+    /// that of a producer which died does until it times out or is fenced).
+    #[must_use]
+    pub fn hides(&self) -> bool {
+        self.shared.lock().hides()
+    }
+
     /// A bare producer under this id, initialised: fences whoever bears it.
     ///
     /// # Errors

@@ -75,6 +75,14 @@ impl PartitionLog {
         self.open.iter().map(|&(_, first)| first).min().unwrap_or(self.end)
     }
 
+    /// Whether a committed record stands behind an open transaction, where no reader of committed
+    /// records sees it.
+    pub(super) fn hides(&self) -> bool {
+        let undecided = !self.open.is_empty();
+        undecided
+            && self.entries.range(self.index(self.stable())..).any(|e| e.fate == Fate::Committed)
+    }
+
     /// The end as this isolation sees it.
     pub(super) fn end_for(&self, isolation: Isolation) -> u64 {
         match isolation {

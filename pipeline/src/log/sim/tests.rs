@@ -138,6 +138,27 @@ fn the_groups_offset_may_be_past_what_the_changelog_shows() {
     assert!(h.log.held_markers().is_empty() && !h.log.deliver_marker(0));
 }
 
+/// A transaction whose producer died stays open before what others commit behind it: decided, and
+/// not visible, without any marker on its way.
+#[test]
+fn an_open_transaction_hides_what_is_committed_behind_it() {
+    let h = Sim::default();
+    let (source, out) = (topic(&h, "source", 1), topic(&h, "out", 1));
+    let nexts = append(&h.log, &source, P0, &["a"]);
+    let mut dead = h.raw("dead");
+    dead.produce(put(&out, P0, "k", "never said")).unwrap();
+    assert!(!h.log.hides(), "an open transaction alone hides nothing");
+    let mut lane = Lane::alone(&h, &source, 1);
+    lane.produce(&h, &put(&out, P0, "k", "said"));
+    lane.commit(&h, &[(P0, nexts[0])]).unwrap();
+    assert!(committed_texts(&h, &out).is_empty());
+    assert!(h.log.held_markers().is_empty() && h.log.hides());
+
+    drop(h.raw("dead"));
+    assert_eq!(committed_texts(&h, &out), ["said"]);
+    assert!(!h.log.hides());
+}
+
 /// Trap 42: while markers of its last transaction are on their way, a producer can neither be
 /// initialised nor write; both may be tried again, and succeed once the markers are there.
 #[test]

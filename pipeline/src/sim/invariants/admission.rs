@@ -3,7 +3,8 @@
 //!
 //! An id is admitted by the first of its facts that stands. A retraction of that fact goes on, and
 //! behind it the next one that was dropped; a fact that is final is not retracted, and nothing is
-//! kept behind one that is final. What is older than the window is refused.
+//! kept behind one that is final. What is older than the window is refused, and so is a fact that
+//! would be kept behind [`KEPT_MAX`] others.
 
 use std::collections::BTreeMap;
 
@@ -18,6 +19,10 @@ use semel_schemas::{
 
 use super::{kind, number, text, value};
 use crate::sim::samples::{POISON, Place};
+
+/// Facts that are kept behind the one that stands: what `max_dropped` of `dedupe` is where the spec
+/// does not say it. As many may stand in one block, so that none of them is final yet.
+const KEPT_MAX: usize = 16;
 
 /// Something that the stage is to say.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -145,7 +150,12 @@ impl Task {
         };
         // Nothing takes the place of a fact that is final.
         let settled = facts.first().is_some_and(|first| self.is_final(first.slot));
-        if !settled && facts.iter().all(|known| known.name != fact.name) {
+        // Nothing retracts an order, so nothing is kept for it.
+        let kept = kind(record) != "order" && !settled;
+        if kept && facts.iter().all(|known| known.name != fact.name) {
+            if facts.len() > KEPT_MAX {
+                return vec![Said::Refused(record.origin())];
+            }
             self.ids.entry(id.to_owned()).or_default().push(fact);
         }
         vec![duplicate]

@@ -57,7 +57,7 @@ impl Check for CommitFirst {
         }
         let committed = &self.committed;
         self.doubtful.retain(|bytes| !committed.contains(bytes));
-        if self.doubtful.is_empty() || !scene.sim.held_markers().is_empty() {
+        if self.doubtful.is_empty() || scene.sim.hides() {
             return Ok(());
         }
         Err("a transaction is sent whose bytes stand in no committed state".to_owned())

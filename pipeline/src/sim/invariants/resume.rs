@@ -111,7 +111,7 @@ impl Check for Resume {
                 Some(_) => {}
             }
         }
-        if scene.sim.held_markers().is_empty()
+        if !scene.sim.hides()
             && let Some(missing) = self.missing(self.complete)
         {
             return Err(format!("{missing}, and the source is complete up to {}", self.complete));

@@ -119,7 +119,7 @@ impl Check for Root {
                 self.landed.insert(name, (set.root, set.count, false));
             }
         }
-        if scene.sim.held_markers().is_empty() { self.judge() } else { Ok(()) }
+        if !scene.sim.hides() { self.judge() } else { Ok(()) }
     }
 
     fn unfinished(&mut self, _: &mut Scene<'_>, _: &Ledger) -> Option<String> {

@@ -179,7 +179,7 @@ impl Check for Same {
                 fold.ahead.entry(record.partition.0).or_default().push_back(record.clone());
             }
             // What is decided and not visible is not in the ledger yet.
-            if news.rows && scene.sim.held_markers().is_empty() {
+            if news.rows && !scene.sim.hides() {
                 fold.follow(scene)?;
             }
         }

@@ -51,8 +51,8 @@ impl Check for Undo {
         for record in news.records.iter().filter(|record| record.topic == self.input) {
             self.admission.take(record);
         }
-        // A marker on its way: what an act follows from may be decided and not visible.
-        if !scene.sim.held_markers().is_empty() {
+        // A marker on its way, or an open transaction before it: what an act follows from may be decided and not visible.
+        if scene.sim.hides() {
             return Ok(());
         }
         for record in &news.records {
