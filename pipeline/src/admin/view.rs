@@ -145,6 +145,16 @@ impl View {
         self.existing(spec)
     }
 
+    /// A topic of the plan as it stands in the log.
+    ///
+    /// # Errors
+    /// [`Stop`] if it was not created yet.
+    pub fn existing_topic(&self, topic: &TopicRef) -> Result<TopicRef, Stop> {
+        let info = self.log.topic(&topic.name)?;
+        let info = info.ok_or_else(|| LogError::NoTopic(topic.name.clone()))?;
+        Ok(TopicRef { name: topic.name.clone(), partitions: info.partitions })
+    }
+
     fn existing(&self, spec: &TopicSpec) -> Result<TopicRef, Stop> {
         let info = self.log.topic(&spec.name)?;
         let info = info.ok_or_else(|| LogError::NoTopic(spec.name.clone()))?;

@@ -20,7 +20,13 @@ const HEADERS_MAX: usize = 40_000;
 const TEXT_MAX: usize = 2_000;
 /// Header of a letter that would be too large for the log with its value: the value's size. The
 /// original record is where `semel-origin` says.
-const OMITTED: &str = "semel-omitted-bytes";
+pub(crate) const OMITTED: &str = "semel-omitted-bytes";
+
+/// Whether a record is meant for one reader of its topic, and `name` is another one.
+#[must_use]
+pub fn is_for_another(record: &Record, name: &str) -> bool {
+    record.headers.get(header::TO).is_some_and(|to| to != name.as_bytes())
+}
 
 /// What an operator sees of a record.
 ///
