@@ -268,7 +268,11 @@ fn decisions(view: &View) -> Result<BTreeMap<String, Command>, Stop> {
     Ok(decided)
 }
 
-fn scan(
+/// Reads a topic to its end as of now.
+///
+/// # Errors
+/// [`Stop`], also of `hear`.
+pub(super) fn scan(
     view: &View,
     topic: &TopicRef,
     hear: &mut dyn FnMut(Record) -> Result<(), Stop>,

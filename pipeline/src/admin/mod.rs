@@ -2,7 +2,7 @@
 //!
 //! `mod` questions and answers · `socket` the running process's Unix socket, mode 0600: one JSON
 //! question a line, any number of JSON answers, then `end` or `refused` · `view` what questions are
-//! answered from · one file for each question: `consume` · `lag` · `letters` · `produce` · `publish` ·
+//! answered from · one file for each question: `consume` · `halt` · `lag` · `letters` · `produce` · `publish` ·
 //! `state` · `topics` · `trace` · `graph` a plan as a picture · `rows` records as they cross the socket · `show` as people read them.
 //!
 //! Each question is a function over a [`View`], so it is answered by a running process, on Kafka and
@@ -12,6 +12,7 @@
 
 pub mod consume;
 pub mod graph;
+pub mod halt;
 pub mod lag;
 pub mod letters;
 pub mod place;
@@ -51,6 +52,8 @@ pub enum Ask {
     Letters(letters::Letters),
     /// Take dead letters again, or leave them out.
     Decide(letters::Decide),
+    /// Let a stage or sink stand still, or go on.
+    Halt(halt::Halt),
     /// Follow a record through the pipeline.
     Trace(trace::Trace),
 }
@@ -96,6 +99,11 @@ pub enum Answer {
     Decided {
         /// One row each.
         rows: Vec<letters::DecidedRow>,
+    },
+    /// What became of a stage or sink.
+    Halted {
+        /// One sentence.
+        text: String,
     },
     /// A step of a record's way.
     Step(trace::StepRow),
@@ -160,6 +168,7 @@ pub fn answer(view: &View, ask: Ask, tell: &mut Tell<'_>) -> Result<(), Stop> {
         Ask::State(ask) => state::state(view, &ask, tell),
         Ask::Letters(ask) => letters::letters(view, &ask, tell),
         Ask::Decide(ask) => tell(Answer::Decided { rows: letters::decide(view, &ask)? }),
+        Ask::Halt(ask) => tell(Answer::Halted { text: halt::halt(view, &ask)? }),
         Ask::Trace(ask) => trace::trace(view, &ask, tell),
     }
 }

@@ -15,6 +15,7 @@ mod devnet;
 mod dlq;
 mod door;
 mod graph;
+mod halt;
 mod keygen;
 mod lag;
 mod merkle;
@@ -68,6 +69,10 @@ enum Command {
     Graph(graph::Args),
     /// List dead letters, take them again, or leave them out
     Dlq(dlq::Args),
+    /// Let a stage, source or sink stand still in every process, until it is resumed
+    Pause(halt::PauseArgs),
+    /// Let a stage, source or sink go on
+    Resume(halt::ResumeArgs),
     /// Compare what the database holds with what was published
     Audit(audit::Args),
     /// Kill, pause and cut off processes on your Kafka and PostgreSQL, and compare what came of it
@@ -128,6 +133,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Trace(args) => trace::trace(&args),
         Command::Graph(args) => graph::graph(&args),
         Command::Dlq(args) => dlq::dlq(&args),
+        Command::Pause(args) => halt::pause(&args),
+        Command::Resume(args) => halt::resume(&args),
         Command::Audit(args) => audit::audit(&args),
         #[cfg(feature = "kafka")]
         Command::Verify(args) => verify::verify(&args),

@@ -28,6 +28,15 @@ pub fn is_for_another(record: &Record, name: &str) -> bool {
     record.headers.get(header::TO).is_some_and(|to| to != name.as_bytes())
 }
 
+/// The record as the sink `name` takes it: one that is meant for another reader has neither type nor
+/// value, so that it makes no row, and its offset counts all the same.
+pub(in crate::engine) fn for_sink(record: Record, name: &str) -> Record {
+    if is_for_another(&record, name) {
+        return Record { headers: Headers::new(), value: None, ..record };
+    }
+    record
+}
+
 /// What an operator sees of a record.
 ///
 /// # Errors

@@ -98,7 +98,7 @@ pub(super) fn lines(ended: &Ended) -> Vec<String> {
 }
 
 /// What `semel lag` says is left to do.
-fn lag(folder: &Path) -> u64 {
+pub(super) fn lag(folder: &Path) -> u64 {
     let ended = semel(folder, &["lag", "toy.toml", "dedupe", "--json"]);
     let rows: serde_json::Value = serde_json::from_str(&lines(&ended)[0]).unwrap();
     rows.as_array().unwrap().iter().map(|row| row["lag"].as_u64().unwrap()).sum()

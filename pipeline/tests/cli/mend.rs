@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use super::{
     begin,
-    look::{SPEC, claim, lines, running, semel, stop, until},
+    look::{SPEC, claim, lag, lines, running, semel, stop, until},
     says,
 };
 
@@ -120,4 +120,31 @@ fn a_pipeline_is_drawn_with_every_topic_once() {
     let dot = lines(&semel(at, &["graph", "toy.toml", "--format", "dot"]));
     assert!(dot[0].starts_with("digraph") && dot.last().unwrap() == "}", "{dot:#?}");
     says(&semel(at, &["graph", "toy.toml", "--live"]), 1, &["no data folder"]);
+}
+
+#[test]
+fn a_paused_stage_stands_still_across_a_restart_until_it_is_resumed() {
+    let (folder, child) = running();
+    let at = folder.path();
+    let paused = || semel(at, &["pause", "toy.toml", "dedupe"]);
+    assert_eq!(lines(&paused()), ["`dedupe` stands still"]);
+    says(&paused(), 1, &["is paused already"]);
+    says(&semel(at, &["pause", "toy.toml", "dedup"]), 1, &["mean `dedupe`?"]);
+    // Its lane has left when its partitions have no owner here any more.
+    let here = || {
+        let ended = semel(at, &["lag", "toy.toml", "--json"]);
+        ended.out.contains("\"here\":{")
+    };
+    until(240, "the lane to leave", || !here());
+    let produce = ["produce", "toy.toml", "in", "--key", "alpha", &claim(1, "alpha")];
+    says(&semel(at, &produce), 0, &["1 records"]);
+    stop(child);
+    let child = begin(at, &["run", "toy.toml"], &[]);
+    until(240, "an answer", || semel(at, &["topics", "toy.toml"]).code == Some(0));
+    assert_eq!(lag(at), 1);
+    assert!(!here());
+    assert_eq!(lines(&semel(at, &["resume", "toy.toml", "dedupe"])), ["`dedupe` goes on"]);
+    until(240, "the record", || lag(at) == 0);
+    says(&semel(at, &["resume", "toy.toml", "dedupe"]), 1, &["is not paused"]);
+    stop(child);
 }

@@ -25,7 +25,6 @@ use std::{
 use semel_connectors::sink::{SinkBatch, SinkError, Written};
 use semel_schemas::{
     fault::Fault,
-    header::Headers,
     record::Record,
     sabotage::{Sabotage, sabotaged},
     time::WallTime,
@@ -36,7 +35,6 @@ use outbox::Letter;
 
 use super::{
     counts::{Board, Counts},
-    dead_letter::is_for_another,
     lane::LaneError,
     status::{Status, TaskStatus},
     topology::TopicRef,
@@ -272,14 +270,9 @@ impl SinkLane {
                 self.let_go(&partitions, now)?;
             }
             Event::Lost(partitions) => self.let_go(&partitions, now)?,
-            Event::Record(mut record) => {
-                if is_for_another(&record, &self.parts.name) {
-                    // A record without a type is no row; its offset counts all the same.
-                    record.headers = Headers::new();
-                    record.value = None;
-                }
+            Event::Record(record) => {
                 if let Some(slot) = self.slots.get_mut(&record.partition) {
-                    slot.buffer.push_back(record);
+                    slot.buffer.push_back(super::dead_letter::for_sink(record, &self.parts.name));
                 }
             }
             Event::End(_) => {}
