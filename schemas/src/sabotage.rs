@@ -109,6 +109,10 @@ variants! {
     StaleAttemptCounts = "stale-attempt-counts" breaks ["INTENT"],
     /// A record in a partition that is not its key's is processed there: two tasks admit one id.
     MisplacedTaken = "misplaced-taken" breaks ["ONCE"],
+    /// A record of a version that this build does not know is read as if it were ours.
+    UnknownVersionTaken = "unknown-version-taken" breaks ["REFUSE"],
+    /// A dead letter says neither by what code nor why: nobody can tell what to repair.
+    LetterWithoutReason = "letter-without-reason" breaks ["REFUSE"],
     /// What a refused record wrote stays in the state: a claim that was refused counts in its
     /// batch.
     RefusedLeavesState = "refused-leaves-state" breaks ["REFUSE", "ROOT"],
@@ -153,6 +157,9 @@ variants! {
     EpochClosesBeforeFinality = "epoch-closes-before-finality" breaks ["UNDO"],
     /// Leaves stand in the order in which claims came, not in that of the chain.
     LeavesInOrderOfArrival = "leaves-in-order-of-arrival" breaks ["ROOT"],
+    /// Leaves are numbered anew in each chunk of a batch: a root over several chunks is that of
+    /// other leaves than the tables say.
+    LeavesNumberedByChunk = "leaves-numbered-by-chunk" breaks ["ROOT"],
     /// A late claim counts in its own epoch though that is closed.
     LateClaimInClosedEpoch = "late-claim-in-closed-epoch" breaks ["ROOT"],
     /// `epoch_batch` takes claims that it should refuse: under another key than their channel,
@@ -164,6 +171,9 @@ variants! {
     ResendBeforeDead = "resend-before-dead" breaks ["INTENT"],
     /// An answer that says nothing counts as the transaction's death.
     UncertainIsDead = "uncertain-is-dead" breaks ["INTENT"],
+    /// A broadcast whose answer is an error counts as the transaction's death: another one is
+    /// signed, though the node may have passed the first one on.
+    SendErrorIsDead = "send-error-is-dead" breaks ["INTENT"],
     /// One answer is enough for a transaction's death: it may have landed between the two readings
     /// that the answer holds.
     DeadOnFirstSight = "dead-on-first-sight" breaks ["INTENT"],

@@ -109,9 +109,15 @@ const MENU: &[(&str, &str)] = &[
     ("the RPC node answers with an error what it did", "injected: no answer"),
     ("the RPC node's answers lag", "fault: Late"),
     ("the RPC node lacks blocks that it lists", "fault: Lacks"),
-    ("an effect is performed twice", "event Effect(Twice)"),
-    ("an effect is performed late", "event Effect(Slow("),
-    ("an acknowledgement is late", "event Effect(SlowAnswer("),
+    ("an effect is performed twice", "event Effect … fault: Twice"),
+    ("an effect is performed late", "event Effect … fault: Slow("),
+    ("an acknowledgement is late", "event Effect … fault: SlowAnswer("),
+    ("an acknowledgement comes twice", "fault: Again("),
+    ("a status is read in two halves", "the other half of"),
+    ("a commit with a new effect fails", "carries: Some(Effect)"),
+    ("a commit with an outcome fails", "carries: Some(Outcome)"),
+    ("a commit with a timer that fired fails", "carries: Some(Timer)"),
+    ("a commit with signed bytes fails", "carries: Some(Signed)"),
     ("an acknowledgement is lost", "injected: nobody answered"),
 ];
 
@@ -120,11 +126,7 @@ mod broken {
     use semel_schemas::sabotage::Sabotage;
 
     use super::*;
-    use crate::sim::{
-        Failure,
-        shrink::shrink,
-        swarm::{broken_for, one},
-    };
+    use crate::sim::{Failure, shrink::shrink, swarm::broken_for};
 
     const SEEDS: u64 = 500;
 
@@ -220,9 +222,10 @@ mod broken {
             let report = run(&subject, &options, &few, Trace::Silent).unwrap();
             assert_eq!(report.failure.unwrap().invariant, failure.invariant);
         });
-        let again = one(None, seed, variant, Trace::Silent).unwrap().failure;
+        let broken = Swarm { sabotage: variant, ..swarm(1) };
+        let again = broken.one(seed, Trace::Silent).unwrap().failure;
         assert_eq!(again, Some(failure));
-        let clean = one(None, seed, None, Trace::Silent).unwrap().failure;
+        let clean = swarm(1).one(seed, Trace::Silent).unwrap().failure;
         assert_eq!(clean, None);
     }
 }

@@ -114,6 +114,17 @@ pub(super) fn value(record: &Record) -> serde_json::Value {
     serde_json::from_slice(bytes).unwrap_or_default()
 }
 
+/// Whether a record fits no row: a database stores no NUL.
+pub(super) fn is_unfit(record: &Record) -> bool {
+    text(&value(record), "order_id").contains('\0')
+}
+
+/// Whether bytes are text with this mark in it.
+pub(super) fn bears(bytes: Option<&[u8]>, mark: &str) -> bool {
+    let bytes = bytes.unwrap_or_default();
+    bytes.windows(mark.len()).any(|part| part == mark.as_bytes())
+}
+
 /// A text field of a value.
 pub(super) fn text<'a>(value: &'a serde_json::Value, field: &str) -> &'a str {
     value.get(field).and_then(serde_json::Value::as_str).unwrap_or_default()
@@ -195,6 +206,7 @@ impl Checks {
         if options.feed == Feed::Chain {
             checks.push(Box::new(resume::Resume::new(options, plan)));
         }
+        checks.retain(|check| options.only.is_empty() || options.only.contains(&check.id()));
         Self {
             ledger: Ledger::new(plan),
             checks,

@@ -78,6 +78,9 @@ pub(super) struct Inner {
     pub(super) checks: Checks,
     pub(super) failure: Option<Failure>,
     pub(super) markers_until: u64,
+    /// Milliseconds between two markers meanwhile, and when the next one arrives.
+    pub(super) markers_every_ms: u64,
+    pub(super) marker_at: u64,
     pub(super) stall_until: u64,
     /// Faults and inputs have ended.
     pub(super) calm: bool,
