@@ -115,7 +115,7 @@ variants! {
     LetterWithoutReason = "letter-without-reason" breaks ["REFUSE"],
     /// What a refused record wrote stays in the state: a claim that was refused counts in its
     /// batch.
-    RefusedLeavesState = "refused-leaves-state" breaks ["REFUSE", "ROOT"],
+    RefusedLeavesState = "refused-leaves-state" breaks ["REFUSE"],
     // Sinks.
     /// A sink writes rows whatever its offset row holds: a writer that lost its partition
     /// overwrites newer rows.
@@ -142,7 +142,7 @@ variants! {
     /// is taken for new.
     WindowForgetsEarly = "window-forgets-early" breaks ["ONCE"],
     /// `dedupe` takes for new what is older than its window.
-    TooOldTaken = "too-old-taken" breaks ["ONCE", "REFUSE"],
+    TooOldTaken = "too-old-taken" breaks ["ONCE"],
     /// `dedupe` forgets a retracted fact and tells nobody downstream.
     RetractionNotPassedOn = "retraction-not-passed-on" breaks ["UNDO"],
     /// `dedupe` does not let the next record through when the fact that admitted an id is

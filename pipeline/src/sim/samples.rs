@@ -219,7 +219,7 @@ fn orders(options: &Options, rng: &mut Rng) -> Vec<Event> {
         let nonce = (*next - 1).saturating_sub(if rng.chance(1, 6) { 1 } else { 0 });
         let variant = match rng.below(24) {
             0 | 1 => 1,
-            2 => UNFIT_VARIANT,
+            2 | 3 => UNFIT_VARIANT,
             _ => 0,
         };
         let misplaced = rng.chance(1, 16);

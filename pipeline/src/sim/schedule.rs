@@ -226,6 +226,11 @@ pub fn draw(options: &Options) -> Vec<Event> {
                 continue;
             }
             let act = fault(options, kind, &mut rng);
+            if matches!(act, Act::Effect { fault: EffectFault::Torn(_), .. }) && rng.chance(2, 3) {
+                // Its status is asked for only once it was sent again.
+                let (fault, of) = (NodeFault::Drops, Some(Asks::Send));
+                events.push(Event { at_ms, act: Act::Node { fault, effects: 1, of } });
+            }
             events.push(Event { at_ms, act });
         }
     }
