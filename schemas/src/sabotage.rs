@@ -90,7 +90,7 @@ variants! {
     RestoreToStableOffset = "restore-to-stable-offset" breaks ["ONCE"],
     /// A restore reads what was aborted too, and a state that is ahead of the group's offset is
     /// taken.
-    RestoreUncommitted = "restore-uncommitted" breaks ["ONCE"],
+    RestoreUncommitted = "restore-uncommitted" breaks ["COMMIT-FIRST", "ONCE"],
     /// Deletions are not written to the changelog: a restore from it brings back what was deleted
     /// (claims that were retracted, effects that were answered, timers that fired).
     SkipTombstones = "skip-tombstones" breaks ["UNDO", "ONCE"],
@@ -106,7 +106,7 @@ variants! {
     TimersBeforeCaughtUp = "timers-before-caught-up" breaks ["ORDER"],
     /// The outcome of an attempt that was answered or replaced counts again for its effect: one
     /// look at an expired transaction counts as the two that its death takes.
-    StaleAttemptCounts = "stale-attempt-counts" breaks ["INTENT"],
+    StaleAttemptCounts = "stale-attempt-counts" breaks ["RESUME", "INTENT"],
     /// A record in a partition that is not its key's is processed there: two tasks admit one id.
     MisplacedTaken = "misplaced-taken" breaks ["ONCE"],
     /// A record of a version that this build does not know is read as if it were ours.
@@ -115,7 +115,7 @@ variants! {
     LetterWithoutReason = "letter-without-reason" breaks ["REFUSE"],
     /// What a refused record wrote stays in the state: a claim that was refused counts in its
     /// batch.
-    RefusedLeavesState = "refused-leaves-state" breaks ["REFUSE"],
+    RefusedLeavesState = "refused-leaves-state" breaks ["REFUSE", "ROOT"],
     // Sinks.
     /// A sink writes rows whatever its offset row holds: a writer that lost its partition
     /// overwrites newer rows.
@@ -130,7 +130,7 @@ variants! {
     /// none.
     SinkLettersForgotten = "sink-letters-forgotten" breaks ["REFUSE"],
     /// A sink's rows stay when their facts are retracted.
-    SinkRetractionIgnored = "sink-retraction-ignored" breaks ["SAME", "UNDO"],
+    SinkRetractionIgnored = "sink-retraction-ignored" breaks ["SAME"],
     // Source and dedupe.
     /// The cursor is not in the step that emits its records: the next fetch by a timer reads them
     /// again.
@@ -152,7 +152,7 @@ variants! {
     FinalRetractionTaken = "final-retraction-taken" breaks ["UNDO"],
     // Epochs and roots.
     /// `epoch_batch` passes a retraction on to the tables and keeps the claim in its batch.
-    RetractionKeepsClaim = "retraction-keeps-claim" breaks ["UNDO", "ROOT"],
+    RetractionKeepsClaim = "retraction-keeps-claim" breaks ["UNDO"],
     /// An epoch closes when its end is complete, not when it is final.
     EpochClosesBeforeFinality = "epoch-closes-before-finality" breaks ["UNDO"],
     /// Leaves stand in the order in which claims came, not in that of the chain.
