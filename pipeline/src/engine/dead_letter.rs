@@ -10,6 +10,7 @@ use semel_schemas::{
     fault::{Fault, FaultCode},
     header::{self, Headers},
     record::{OutRecord, Record, derived_id},
+    sabotage::{Sabotage, sabotaged},
     topic::Partition,
 };
 
@@ -51,7 +52,9 @@ pub fn envelope(stage: &Stage, record: &Record) -> Result<Envelope, Fault> {
             format!("the record has {size} bytes; the limit is {}", stage.limits.record_bytes_max),
         ));
     }
-    codec::check_version(record.headers.get_str(header::VERSION))?;
+    if !sabotaged(Sabotage::UnknownVersionTaken) {
+        codec::check_version(record.headers.get_str(header::VERSION))?;
+    }
     let kind = match record.headers.get(header::TYPE) {
         Some(kind) => String::from_utf8(kind.to_vec()).ok(),
         None => stage.input_type.clone(),
@@ -141,6 +144,9 @@ pub fn notice(stage: &Stage, at: Partition, what: &str, fault: &Fault) -> OutRec
 
 fn reason(stage: &str, mut headers: Headers, fault: &Fault) -> Headers {
     headers.set(header::STAGE, stage.as_bytes());
+    if sabotaged(Sabotage::LetterWithoutReason) {
+        return headers;
+    }
     headers.set(header::FAULT, fault.code.text());
     headers.set(header::FAULT_TEXT, short(&fault.text));
     headers
