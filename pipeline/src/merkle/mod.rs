@@ -1,14 +1,15 @@
 //! Leaf data from files: CSV, JSON, NDJSON and Parquet as the rows of a Merkle profile.
 //!
 //! `mod` the formats and rows of a profile · [`csv`] · [`json`] (a list, or an object a line) ·
-//! `parquet` (feature `parquet`) · [`sealed`] trees as files · [`second`] roots by another
-//! implementation. May not live here: how rows become leaves (`semel_operators::merkle`).
+//! `parquet` (feature `parquet`) · [`sealed`] trees as files · [`epochs`] those of a pipeline's closed
+//! epochs · [`second`] roots by another implementation. May not live here: how rows become leaves (`semel_operators::merkle`).
 //!
 //! Invariants: what cannot be read is refused with file, line and field, and then nothing is used;
 //! nothing is trimmed, rounded or guessed. Numbers stay text until a field reads them, so that none
 //! is cut to the 53 bits of a float.
 
 mod csv;
+pub mod epochs;
 mod json;
 #[cfg(feature = "parquet")]
 mod parquet;
