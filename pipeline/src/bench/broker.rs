@@ -222,8 +222,10 @@ pub(super) fn send(
     transfer: &Transfer,
 ) -> Result<(), String> {
     let partition = i32::try_from(transfer.partition(PARTITIONS).0).unwrap_or(0);
-    let record =
-        BaseRecord::to(topic).key(&transfer.key).payload(&transfer.value).partition(partition);
+    let record = BaseRecord::to(topic)
+        .key(transfer.key.as_bytes())
+        .payload(transfer.value.as_bytes())
+        .partition(partition);
     send_record(producer, record)
 }
 

@@ -6,7 +6,7 @@
 //! breaks the overlay: reads answer "nothing" and [`Overlay::check`] tells, so that the cycle is
 //! thrown away before anything of it is committed.
 
-use std::{cell::RefCell, collections::BTreeMap};
+use std::{cell::RefCell, collections::BTreeMap, ops::Bound};
 
 use semel_operators::operator::StateView;
 use semel_schemas::sabotage::{Sabotage, sabotaged};
@@ -117,6 +117,35 @@ impl Overlay {
     }
 }
 
+impl Overlay {
+    /// What transaction and step wrote below `prefix`, from `start` on, in order of keys.
+    fn written<'a>(
+        &'a self,
+        prefix: &'a [u8],
+        start: &[u8],
+    ) -> impl Iterator<Item = (&'a [u8], Option<&'a Vec<u8>>)> {
+        let within = |layer: &'a Writes| {
+            layer
+                .range::<[u8], _>((Bound::Included(start), Bound::Unbounded))
+                .map(|(key, value)| (key.as_slice(), value.as_ref()))
+                .take_while(|(key, _)| key.starts_with(prefix))
+                .peekable()
+        };
+        let (mut below, mut above) = (within(&self.transaction), within(&self.step));
+        std::iter::from_fn(move || match (below.peek(), above.peek()) {
+            (Some((old, _)), Some((new, _))) if old < new => below.next(),
+            (Some((old, _)), Some((new, _))) => {
+                if old == new {
+                    below.next();
+                }
+                above.next()
+            }
+            (Some(_), None) => below.next(),
+            (None, _) => above.next(),
+        })
+    }
+}
+
 impl StateView for Overlay {
     fn get(&self, store: &str, key: &[u8]) -> Option<Vec<u8>> {
         let full = full_key(store, key);
@@ -136,15 +165,16 @@ impl StateView for Overlay {
         let full_prefix = full_key(store, prefix);
         let start = full_key(store, from.max(prefix));
         let mut merged: BTreeMap<&[u8], Option<&Vec<u8>>> = BTreeMap::new();
-        for layer in [&self.transaction, &self.step] {
-            for (key, value) in layer.range(start.clone()..) {
-                if !key.starts_with(&full_prefix) {
-                    break;
-                }
-                merged.insert(key, value.as_ref());
+        // No further than to the last key that can be in the answer: a transaction may be long.
+        let mut live = 0;
+        for (key, value) in self.written(&full_prefix, &start) {
+            if live == limit {
+                break;
             }
+            live += usize::from(value.is_some());
+            merged.insert(key, value);
         }
-        let deletes = merged.values().filter(|value| value.is_none()).count();
+        let deletes = merged.len() - live;
         let wanted = limit.saturating_add(deletes);
         let stored = self.note(self.store.scan(&full_prefix, &start, wanted));
         for (key, value) in &stored {
@@ -200,5 +230,45 @@ mod tests {
         overlay.forget_transaction();
         assert_eq!(keys(&overlay, 9), ["a", "b", "c", "d"]);
         assert_eq!(overlay.get("s", b"b"), Some(b"1".to_vec()));
+    }
+
+    /// Keys 0 to 11, each layer `None` where it says nothing of the key.
+    type Layer = [Option<Option<u8>>; 12];
+
+    fn fill(overlay: &mut Overlay, model: &mut BTreeMap<Vec<u8>, Vec<u8>>, layer: &Layer) {
+        for (key, value) in (0..).zip(layer).filter_map(|(key, value)| Some((key, (*value)?))) {
+            overlay.write("s", &[key], value.map(|value| vec![value]));
+            match value {
+                Some(value) => model.insert(vec![key], vec![value]),
+                None => model.remove(&vec![key]),
+            };
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_scan_is_that_of_one_map(
+            layers in proptest::array::uniform3(proptest::prelude::any::<Layer>()),
+            from in 0_u8..12,
+            limit in 0_usize..14,
+        ) {
+            let mut overlay = Overlay::new(Box::new(MemStore::default()));
+            let mut model = BTreeMap::new();
+            fill(&mut overlay, &mut model, &layers[0]);
+            overlay.keep_step();
+            overlay
+                .promote(&Checkpoint {
+                    changelog_next: semel_schemas::topic::NextOffset(1),
+                    topic_id: semel_schemas::topic::TopicId("t".into()),
+                    promoted_at: semel_schemas::time::WallTime(0),
+                })
+                .unwrap();
+            fill(&mut overlay, &mut model, &layers[1]);
+            overlay.keep_step();
+            fill(&mut overlay, &mut model, &layers[2]);
+            let wanted: Vec<_> =
+                model.into_iter().filter(|(key, _)| key[0] >= from).take(limit).collect();
+            proptest::prop_assert_eq!(overlay.scan("s", b"", &[from], limit), wanted);
+        }
     }
 }

@@ -216,7 +216,7 @@ macro_rules! log_weakness {
                 fencing_ends_the_transaction_of_a_silent_producer,
                 a_static_member_is_back_at_once_another_waits_for_the_session,
                 a_member_that_ends_without_leaving_keeps_its_partitions_for_the_session,
-                a_second_process_of_one_instance_fences_the_first;
+                a_second_process_of_one_instance_fences_the_first,
                 what_a_killed_member_was_to_hand_over_finds_an_owner;
         }
     };
