@@ -17,7 +17,7 @@ mod x86;
 
 use rayon::prelude::*;
 
-use super::{Hash, HashFn, NodeRule};
+use super::{Hash, HashFn, NodeRule, PREFIX_MAX};
 
 /// A way to hash Keccak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,9 +160,16 @@ pub(super) fn join_one(node: &NodeRule, left: &Hash, right: &Hash) -> Hash {
     scalar::one(node, &pair)
 }
 
+/// In one piece: a hasher that is fed by parts copies each of them into its own buffer first.
 fn sha256(node: &NodeRule, left: &Hash, right: &Hash) -> Hash {
     let (first, second) = block::ordered(node.pair, left, right);
-    node.hash.of(&[node.prefix.as_bytes(), first, second])
+    let prefix = node.prefix.as_bytes();
+    let mut bytes = [0; PREFIX_MAX + 64];
+    let length = prefix.len() + 64;
+    bytes[..prefix.len()].copy_from_slice(prefix);
+    bytes[prefix.len()..prefix.len() + 32].copy_from_slice(first);
+    bytes[prefix.len() + 32..length].copy_from_slice(second);
+    node.hash.of(&[&bytes[..length]])
 }
 
 #[cfg(test)]
