@@ -74,8 +74,8 @@ pub struct Means {
     cores: Cores,
 }
 
-/// Pairs that one core takes at a time: 256 KiB of nodes, about 100 µs.
-const CHUNK: usize = 4096;
+/// Pairs that one core takes at a time: 128 KiB of nodes, 100 µs or more.
+const CHUNK: usize = 2048;
 
 impl Means {
     /// The best this machine has.
@@ -113,7 +113,10 @@ pub fn join_pairs(node: &NodeRule, means: Means, pairs: &[[Hash; 2]], parents: &
         return on_this_core(node, means.lanes, pairs, parents);
     }
     let chunks = pairs.par_chunks(CHUNK).zip(parents.par_chunks_mut(CHUNK));
-    chunks.for_each(|(pairs, parents)| on_this_core(node, means.lanes, pairs, parents));
+    // Each chunk is a task of its own, so that a core that other work holds up keeps back no more.
+    chunks
+        .with_max_len(1)
+        .for_each(|(pairs, parents)| on_this_core(node, means.lanes, pairs, parents));
 }
 
 #[cfg_attr(
