@@ -143,7 +143,7 @@ fn leaves(count: usize) -> Vec<Hash> {
 }
 
 /// Hashes `count` pairs that are always in the cache: the bound of a path.
-fn bare(node: &NodeRule, means: Means, count: usize) -> Hash {
+fn hash_pairs(node: &NodeRule, means: Means, count: usize) -> Hash {
     let pairs: Vec<[Hash; 2]> = (0..512_u16).map(|i| [[i.to_le_bytes()[0]; 32], [7; 32]]).collect();
     let mut parents = vec![[0; 32]; pairs.len()];
     let mut left = count;
@@ -165,11 +165,18 @@ fn builds(criterion: &mut Criterion, table: &Table, rules: &Rules, leaves: &[Has
     for lanes in Lanes::ALL.into_iter().filter(|lanes| lanes.here()) {
         let Some(one) = Means::on(lanes, Cores::One) else { continue };
         let Some(all) = Means::on(lanes, Cores::All) else { continue };
-        let bare = |()| bare(&rules.node, one, leaves.len() - 1);
+        let bare = |()| hash_pairs(&rules.node, one, leaves.len() - 1);
         table.bench(criterion, &format!("bare {lanes:?}"), || (), bare);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        let half = || hash_pairs(&rules.node, one, leaves.len().div_ceil(2));
+        table.bench(
+            criterion,
+            &format!("bare {lanes:?} on two cores"),
+            || (),
+            |()| pool.install(|| rayon::join(half, half)),
+        );
         let build = |means| move |own| Tree::build_by(rules, means, own).unwrap();
         table.bench(criterion, &format!("build {lanes:?}"), || leaves.to_vec(), build(one));
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
         table.bench(
             criterion,
             &format!("build {lanes:?} on two cores"),
@@ -308,6 +315,11 @@ fn print(table: &Table, count: usize, leaves: &[Hash]) {
         println!("| build to bare hashing ({bare:.1} ms), {lanes} | {bound:.2} × | ≤ 1.15 |");
         println!("| faster than rs_merkle, {lanes} | {faster:.1} × | ≥ {times} |");
         println!("| two cores ({two:.1} ms), {lanes} | {:.2} × | ≥ 1.7 |", build / two);
+        let bare_two = ms(&format!("bare {lanes} on two cores"));
+        println!(
+            "| bare hashing on two cores ({bare_two:.1} ms), {lanes} | {:.2} × | |",
+            bare / bare_two
+        );
     }
     let bare = ms("bare sha256");
     for name in ["rs_merkle", "jito"] {
