@@ -25,7 +25,6 @@ use crate::{
         Isolation, Log,
         embedded::{self, EmbeddedLog},
     },
-    spec::{parse, plan::Plan},
     state::LocalStore,
 };
 
@@ -59,15 +58,7 @@ impl Inside {
     /// # Errors
     /// A sentence.
     pub(super) fn start(given: &Given, stage: &Stage) -> Result<Self, String> {
-        let variables = stage.variables(given, "");
-        let variable = |name: &str| {
-            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone())
-        };
-        let (spec, source) =
-            parse::parse("the bench's spec", stage.text(), &variable).map_err(|e| e.to_string())?;
-        let plan = Plan::new(&spec, &source).map_err(|errors| {
-            errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-        })?;
+        let (spec, plan) = stage.plan(given, "")?;
         let folder = DataFolder::open(&stage.data).map_err(|e| e.to_string())?;
         let log = EmbeddedLog::within(folder.clone(), embedded::Settings::default())
             .map_err(|e| e.to_string())?;

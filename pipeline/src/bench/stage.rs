@@ -15,6 +15,7 @@ use super::{
     broker::Broker,
     process::{Process, Usage},
 };
+use crate::spec::{Spec, parse, plan::Plan};
 
 /// Each transfer once, in order, 16 to a record.
 pub(super) const TRANSFERS: &str = include_str!("../../../deploy/bench/transfers.toml");
@@ -72,9 +73,18 @@ impl Stage {
         Self { data: given.folder.join(folder), ..self.clone() }
     }
 
-    /// The spec's text.
-    pub(super) fn text(&self) -> &'static str {
-        self.spec
+    /// The spec and its plan, for a stage within this process.
+    pub(super) fn plan(&self, given: &Given, brokers: &str) -> Result<(Spec, Plan), String> {
+        let variables = self.variables(given, brokers);
+        let variable = |name: &str| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone())
+        };
+        let (spec, source) =
+            parse::parse("the bench's spec", self.spec, &variable).map_err(|e| e.to_string())?;
+        let plan = Plan::new(&spec, &source).map_err(|errors| {
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+        })?;
+        Ok((spec, plan))
     }
 
     /// Its consumer group.
