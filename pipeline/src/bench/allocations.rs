@@ -72,7 +72,11 @@ mod counting {
         let mut task = Task::new(topology, of, state, &id, NextOffset(0))?;
         task.begin(NOW);
         let mut counted = allocation_counter::AllocationInfo::default();
-        for (inputs, promoted) in inputs.chunks(INPUTS).zip(1..) {
+        let (count, mut promoted) = (inputs.len(), 0);
+        let mut left = inputs.into_iter().peekable();
+        while left.peek().is_some() {
+            let inputs: Vec<TaskInput> = left.by_ref().take(INPUTS).collect();
+            promoted += 1;
             let info = allocation_counter::measure(|| {
                 for input in inputs {
                     task.process(input, NOW);
@@ -88,7 +92,7 @@ mod counting {
             };
             task.promote(&checkpoint).map_err(|e| e.to_string())?;
         }
-        let each = |sum: u64| Spread::from(sum as f64 / inputs.len() as f64);
+        let each = |sum: u64| Spread::from(sum as f64 / count as f64);
         let row =
             |what, unit, sum| Row::alone(("allocations", what), unit, each(sum), Wanted::Printed);
         Ok(vec![
