@@ -23,7 +23,10 @@ use rdkafka::{
 };
 use semel_schemas::topic::TopicName;
 
-use super::records::Transfer;
+use super::{
+    probe::{Receiver, Sender},
+    records::Transfer,
+};
 use crate::log::{
     Cleanup, Log, TopicSpec,
     kafka::{KafkaConfig, KafkaLog},
@@ -130,6 +133,78 @@ impl Broker {
                 Ok((partition, bounds.map_err(|e| said("the ends", &e))?.1))
             })
             .collect()
+    }
+
+    /// Waits until somebody has created a topic.
+    ///
+    /// # Errors
+    /// A sentence if nobody does.
+    pub(super) fn await_topic(&self, topic: &str) -> Result<(), String> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.ends(topic) {
+                Ok(_) => return Ok(()),
+                Err(error) if Instant::now() > deadline => return Err(error),
+                Err(_) => thread::sleep(Duration::from_millis(50)),
+            }
+        }
+    }
+
+    /// A writer that sends each record at once.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub(super) fn sender(&self, topic: &str) -> Result<Sender, String> {
+        let mut client = config(&self.address);
+        client.set("linger.ms", "0");
+        let producer: BaseProducer = client.create().map_err(|e| said("a producer", &e))?;
+        let topic = topic.to_owned();
+        Ok(Box::new(move |transfer| {
+            producer.poll(Duration::ZERO);
+            send(&producer, &topic, transfer)
+        }))
+    }
+
+    /// A reader of what is committed from here on: it is at the end of every partition when this
+    /// returns.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub(super) fn receiver(&self, topic: &str) -> Result<Receiver, String> {
+        let consumer = self.reader(topic, Offset::End)?;
+        let deadline = Instant::now() + PATIENCE;
+        let mut open = PARTITIONS;
+        while open > 0 {
+            match consumer.poll(Duration::from_millis(100)) {
+                Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
+                Some(Err(error)) => return Err(said("a topic could not be read", &error)),
+                _ if Instant::now() > deadline => return Err(format!("{topic} has no end")),
+                _ => {}
+            }
+        }
+        Ok(Box::new(move |note| match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) => {
+                note(message.payload().unwrap_or_default());
+                Ok(())
+            }
+            None | Some(Err(KafkaError::PartitionEOF(_))) => Ok(()),
+            // A reader outlives what happens to the broker; what is lost does not come.
+            Some(Err(error)) => {
+                tracing::debug!(%error, "reading");
+                Ok(())
+            }
+        }))
+    }
+
+    /// Members of a group, if it is settled.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub(super) fn members(&self, group: &str) -> Result<usize, String> {
+        let list = self.probe.fetch_group_list(Some(group), PATIENCE);
+        let list = list.map_err(|e| said("a group", &e))?;
+        let stable = list.groups().iter().find(|found| found.state() == "Stable");
+        Ok(stable.map_or(0, |found| found.members().len()))
     }
 
     /// Someone who asks how far a group has come in a topic.

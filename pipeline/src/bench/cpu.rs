@@ -2,13 +2,7 @@
 //! `deploy/bench/transfers.toml`, against two bare copy loops: one that writes as many records and
 //! bytes as the pipeline does (outputs and changelog), one that writes one record for each.
 
-use std::{
-    fs,
-    path::PathBuf,
-    process::{Command, Stdio},
-    thread,
-    time::Duration,
-};
+use std::process::{Command, Stdio};
 
 use super::{
     Given, Row, Spread, Wanted,
@@ -16,112 +10,26 @@ use super::{
     copy::{Copy, Shape},
     process::{Process, Usage},
     records,
+    stage::{self, Stage, Used},
 };
 
-/// The pipeline that is measured.
-const SPEC: &str = include_str!("../../../deploy/bench/transfers.toml");
-/// How long one run may take.
-const RUN_MAX: Duration = Duration::from_secs(600);
 /// Records of one output: `max_records` of the spec.
 const BATCH: u64 = 16;
+/// The topic of the input, without the pipeline's name.
+pub(super) const INPUT: &str = "in";
 
-/// What one run used.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Used {
-    /// CPU seconds by a million input records.
-    pub(super) cpu: f64,
-    /// Input records by second, from the start of the process.
-    pub(super) rate: f64,
-    /// Most resident memory, MB.
-    pub(super) peak_mb: f64,
-}
-
-impl Used {
-    /// Of a process that worked `records` off in `wall`.
-    pub(super) fn of(usage: Usage, records: u64, wall: Duration) -> Self {
-        let records = records as f64;
-        Self {
-            cpu: usage.cpu_ms as f64 / 1_000.0 / (records / 1e6),
-            rate: records / wall.as_secs_f64(),
-            peak_mb: usage.peak_kb as f64 / 1_024.0,
-        }
+/// The input that `cpu` and `streams` share: made once an invocation. Answers the number of its
+/// records, and how many of them are different.
+pub(super) fn input(given: &Given, broker: &Broker) -> Result<(u64, u64), String> {
+    let distinct = given.scaled(1_000_000, 40_000);
+    let total = records::all(distinct).count() as u64;
+    let topic = format!("{}.{INPUT}", given.name);
+    broker.create(&topic)?;
+    if broker.ends(&topic)?.values().sum::<i64>() == 0 {
+        given.say(&format!("writing {total} records"));
+        broker.fill(&topic, records::all(distinct))?;
     }
-}
-
-/// A spec of the bench's own, and the environment that it asks for.
-#[derive(Clone, Debug)]
-pub(super) struct Stage {
-    /// Its name: group, changelog and output bear it.
-    pub(super) name: String,
-    /// The data folder.
-    pub(super) data: PathBuf,
-}
-
-impl Stage {
-    /// A stage that nobody ran before.
-    pub(super) fn new(given: &Given, name: &str) -> Self {
-        Self { name: name.to_owned(), data: given.folder.join(name) }
-    }
-
-    /// Its consumer group.
-    pub(super) fn group(&self, given: &Given) -> String {
-        format!("semel.{}.{}", given.name, self.name)
-    }
-
-    /// The topic that it writes.
-    pub(super) fn output(&self, given: &Given) -> String {
-        format!("{}.{}-out", given.name, self.name)
-    }
-
-    /// Its changelog.
-    pub(super) fn changelog(&self, given: &Given) -> String {
-        format!("{}.{}.state", given.name, self.name)
-    }
-
-    /// `semel run` of the spec; its log goes to a file beside the data folder.
-    pub(super) fn start(&self, given: &Given) -> Result<Process, String> {
-        let spec = given.folder.join("transfers.toml");
-        fs::write(&spec, SPEC).map_err(|e| format!("{} cannot be written: {e}", spec.display()))?;
-        let log = self.data.with_extension("log");
-        let told = |e| format!("{} cannot be written: {e}", log.display());
-        let file = fs::File::options().create(true).append(true).open(&log).map_err(told)?;
-        Process::start(
-            Command::new(&given.program)
-                .arg("run")
-                .arg(&spec)
-                .env("BENCH_PIPELINE", &given.name)
-                .env("BENCH_STAGE", &self.name)
-                .env("BENCH_DATA", &self.data)
-                .env("SEMEL_BROKERS", given.brokers.as_deref().unwrap_or_default())
-                .env("SEMEL_LOG", "warn")
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(file),
-        )
-    }
-}
-
-/// Starts the pipeline and waits until it has committed its whole input.
-pub(super) fn pipeline(
-    given: &Given,
-    broker: &Broker,
-    stage: &Stage,
-    records: u64,
-) -> Result<Used, String> {
-    let input = format!("{}.in", given.name);
-    let ends = broker.ends(&input)?;
-    let watcher = broker.watcher(&stage.group(given), &input)?;
-    let mut process = stage.start(given)?;
-    while watcher.lag(&ends)? > 0 {
-        process.alive()?;
-        if process.started.elapsed() > RUN_MAX {
-            return Err(format!("the pipeline did not end within {} s", RUN_MAX.as_secs()));
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-    let used = Used::of(process.usage()?, records, process.started.elapsed());
-    process.stop();
-    Ok(used)
+    Ok((total, distinct))
 }
 
 /// Runs a copy loop over the same input to its end.
@@ -134,7 +42,7 @@ pub(super) fn copied(
     let copy = Copy {
         brokers: given.brokers()?.to_owned(),
         group: format!("{}.{group}", given.name),
-        input: format!("{}.in", given.name),
+        input: format!("{}.{INPUT}", given.name),
         records,
         shapes,
         when_dry: false,
@@ -170,7 +78,7 @@ fn shapes(given: &Given, written: [Held; 2], records: u64) -> Vec<Shape> {
 }
 
 /// Fails unless the pipeline wrote exactly what it must: a bench of a wrong result is worthless.
-fn check(out: Held, distinct: u64) -> Result<(), String> {
+pub(super) fn check(out: Held, distinct: u64) -> Result<(), String> {
     let lines = records::ACCOUNTS;
     let of_account = |account: u64| {
         let tracks = records::TRACKS;
@@ -188,22 +96,19 @@ fn check(out: Held, distinct: u64) -> Result<(), String> {
 
 /// The rows of `cpu`.
 pub(super) fn bench(given: &Given) -> Result<Vec<Row>, String> {
-    let distinct = given.scaled(1_000_000, 40_000);
-    let rounds = given.scaled(3, 1);
     let broker = Broker::connect(given.brokers()?)?;
-    let input = format!("{}.in", given.name);
-    for topic in ["in", "copy-out", "copy-state"] {
+    for topic in ["copy-out", "copy-state"] {
         broker.create(&format!("{}.{topic}", given.name))?;
     }
-    let total = records::all(distinct).count() as u64;
-    given.say(&format!("writing {total} records"));
-    broker.fill(&input, records::all(distinct))?;
+    let (total, distinct) = input(given, &broker)?;
     let mut ours = Vec::new();
     let (mut same, mut one) = (Vec::new(), Vec::new());
     let mut written = [Held::default(); 2];
-    for round in 1..=rounds {
-        let stage = Stage::new(given, &format!("run{round}"));
-        ours.push(pipeline(given, &broker, &stage, total)?);
+    for round in 1..=given.runs() {
+        let stage = Stage::new(given, stage::TRANSFERS, &format!("run{round}"), INPUT);
+        let (process, used) = stage.worked(given, &broker, total)?;
+        process.stop();
+        ours.push(used);
         given.say(&format!("run {round}: the pipeline, {:?}", ours.last()));
         let out = broker.held(&stage.output(given))?;
         check(out, distinct)?;

@@ -1,19 +1,29 @@
 //! `semel bench`: figures of this machine, each beside a baseline that was measured in the same run.
 //!
 //! `mod` what a figure is, and the list of benches · `machine` where they were taken · `records` the
-//! input · `broker`, `process` what is measured around · `copy` the baseline · the others: one bench
-//! each.
+//! input, `probe` records at a steady rate · `broker`, `process`, `stage`, `inside` what is measured
+//! around · `copy`, `disk` the baselines · the others: one bench each.
 //!
 //! May not live here: limits that fail. A bench prints figure, baseline, ratio, and what the ratio
 //! must be and aims to be; people judge. Invariant: figure and baseline come from interleaved runs
 //! of one invocation, and a baseline that disagrees with itself by more than 30 % is called useless.
 
+mod allocations;
 mod broker;
 mod copy;
 mod cpu;
+mod disk;
+mod embedded;
+mod inside;
+mod latency;
 mod machine;
+mod memory;
+mod probe;
 mod process;
 mod records;
+mod recovery;
+mod stage;
+mod streams;
 
 use std::{path::PathBuf, time::Instant};
 
@@ -21,6 +31,7 @@ use serde::Serialize;
 
 pub use self::{
     copy::{Copy, Shape, run as run_copy},
+    embedded::{Fill, Filled, fill as fill_embedded},
     machine::Machine,
     process::{Usage, usage},
 };
@@ -164,6 +175,12 @@ pub struct Given {
     pub brokers: Option<String>,
     /// Few records, one run: to see that it works.
     pub quick: bool,
+    /// Sizes are multiplied by this.
+    pub scale: f64,
+    /// How often each figure is taken.
+    pub runs: u64,
+    /// The Kafka Streams program, as `deploy/bench/streams/build` makes it.
+    pub streams: Option<PathBuf>,
     /// The `semel` program: benches start it as other processes.
     pub program: PathBuf,
     /// A folder of its own for this invocation.
@@ -177,7 +194,11 @@ pub struct Given {
 impl Given {
     /// Records of a long bench.
     fn scaled(&self, whole: u64, quick: u64) -> u64 {
-        if self.quick { quick } else { whole }
+        if self.quick { quick } else { ((whole as f64 * self.scale) as u64).max(quick) }
+    }
+
+    fn runs(&self) -> u64 {
+        if self.quick { 1 } else { self.runs.max(1) }
     }
 
     fn brokers(&self) -> Result<&str, String> {
@@ -197,8 +218,15 @@ impl Given {
 type Bench = fn(&Given) -> Result<Vec<Row>, String>;
 
 /// All benches by name, with what they measure.
-pub const BENCHES: &[(&str, &str, Bench)] =
-    &[("cpu", "CPU time and throughput on Kafka against bare copy loops", cpu::bench)];
+pub const BENCHES: &[(&str, &str, Bench)] = &[
+    ("cpu", "CPU time and throughput on Kafka against bare copy loops", cpu::bench),
+    ("streams", "CPU time, throughput and memory against Kafka Streams", streams::bench),
+    ("allocations", "allocations of a record in task and operators", allocations::bench),
+    ("latency", "from a record to its committed output, embedded and on Kafka", latency::bench),
+    ("recovery", "from kill -9 to the first new output, with a million keys", recovery::bench),
+    ("memory", "memory of dedupe with ten million ids", memory::bench),
+    ("embedded", "the embedded log against the disk", embedded::bench),
+];
 
 /// Removes what an invocation made: its topics and its folder.
 pub fn clean(given: &Given) {

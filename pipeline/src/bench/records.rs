@@ -79,6 +79,14 @@ pub(super) fn transfer(number: u64, distinct: u64) -> Transfer {
     Transfer { key, value }
 }
 
+/// The `number`-th of as many short records as there are: an id and a slot.
+#[must_use]
+pub(super) fn short(number: u64) -> Transfer {
+    let key = format!("account-{:06}", number % ACCOUNTS);
+    let slot = number / 1_000;
+    Transfer { value: format!(r#"{{"id":"{key}-{number:010}","slot":{slot}}}"#), key }
+}
+
 /// The whole input: `distinct` transfers, and one in 20 of them again, in the order of sending.
 pub(super) fn all(distinct: u64) -> impl Iterator<Item = Transfer> {
     (0..distinct).flat_map(move |number| {

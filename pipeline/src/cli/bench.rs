@@ -10,14 +10,23 @@ use super::{Done, Failure, output};
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Which benches; none: all
+    /// Which benches; none, or `all`: all of them
     names: Vec<String>,
     /// Few records and one run: to see that it works
     #[arg(long)]
     quick: bool,
+    /// Multiply the sizes: 0.1 takes a tenth of the records
+    #[arg(long, default_value_t = 1.0)]
+    scale: f64,
+    /// How often each figure is taken
+    #[arg(long, default_value_t = 3)]
+    runs: u64,
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// The Kafka Streams program: what `deploy/bench/streams/build` prints
+    #[arg(long, env = "SEMEL_BENCH_STREAMS")]
+    streams: Option<PathBuf>,
     /// Kafka's bootstrap servers; topics are made and deleted there
     #[arg(long, env = "SEMEL_BROKERS")]
     brokers: Option<String>,
@@ -27,6 +36,9 @@ pub(super) struct Args {
     /// A baseline in a process of its own, as the bench starts it
     #[arg(long, hide = true)]
     copy: Option<String>,
+    /// The process that is killed in bench `embedded`
+    #[arg(long, hide = true)]
+    embedded: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -48,11 +60,17 @@ pub(super) fn bench(args: Args) -> Done {
     if let Some(task) = &args.copy {
         return copy(task);
     }
-    let wanted: Vec<_> = BENCHES
-        .iter()
-        .filter(|(name, ..)| args.names.is_empty() || args.names.iter().any(|n| n == name))
-        .collect();
-    if let Some(unknown) = args.names.iter().find(|n| !BENCHES.iter().any(|(name, ..)| name == n)) {
+    if let Some(task) = &args.embedded {
+        return embedded(task);
+    }
+    if !(args.scale > 0.0 && args.scale <= 100.0) {
+        return Err(Failure::Usage("--scale is a number above 0, at most 100".to_owned()));
+    }
+    let all = args.names.is_empty() || args.names.iter().any(|n| n == "all");
+    let wanted: Vec<_> =
+        BENCHES.iter().filter(|(name, ..)| all || args.names.iter().any(|n| n == name)).collect();
+    let known = |name: &str| name == "all" || BENCHES.iter().any(|(known, ..)| *known == name);
+    if let Some(unknown) = args.names.iter().find(|name| !known(name)) {
         let known: Vec<String> =
             BENCHES.iter().map(|(name, what, _)| format!("\n  {name:<12} {what}")).collect();
         let text = format!("there is no bench `{unknown}`; there are:{}", known.concat());
@@ -67,6 +85,9 @@ pub(super) fn bench(args: Args) -> Done {
     let given = Given {
         brokers: args.brokers.filter(|brokers| !brokers.is_empty()),
         quick: args.quick,
+        scale: args.scale,
+        runs: args.runs,
+        streams: args.streams.filter(|folder| !folder.as_os_str().is_empty()),
         program,
         folder: folder.clone(),
         name,
@@ -95,6 +116,17 @@ fn copy(task: &str) -> Done {
     bench::run_copy(task).map_err(Failure::Failed)?;
     let usage = bench::usage("self").map_err(Failure::Failed)?;
     output::line(&serde_json::to_string(&usage).map_err(|e| Failure::Failed(e.to_string()))?)
+}
+
+/// The process that writes to the embedded log, tells how fast, and is killed.
+fn embedded(task: &str) -> Done {
+    let task: bench::Fill = serde_json::from_str(task)
+        .map_err(|e| Failure::Usage(format!("--embedded is no task: {e}")))?;
+    let tell = |filled: bench::Filled| {
+        let text = serde_json::to_string(&filled).map_err(|e| e.to_string())?;
+        output::line(&text).map_err(|_| "nobody reads what this process tells".to_owned())
+    };
+    bench::fill_embedded(&task, tell).map_err(Failure::Failed)
 }
 
 fn print_json(report: &Report) -> Done {
