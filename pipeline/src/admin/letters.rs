@@ -291,11 +291,14 @@ pub(super) fn scan(
     Ok(())
 }
 
+/// Who hears of letters, and of what was decided about each.
+type Hear<'a> = dyn FnMut(Record, Option<&Command>) -> Result<(), Stop> + 'a;
+
 fn each(
     view: &View,
     which: &Which,
     decided: &BTreeMap<String, Command>,
-    hear: &mut dyn FnMut(Record, Option<&Command>) -> Result<(), Stop>,
+    hear: &mut Hear<'_>,
 ) -> Result<(), Stop> {
     if let Some(stage) = &which.stage {
         view.part(stage)?;

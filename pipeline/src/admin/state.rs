@@ -3,8 +3,6 @@
 //! Invariants: what is shown was committed; memory is bounded by [`WINDOW`] keys, whatever the state's
 //! size: a changelog that has more is read again from where the last reading ended.
 
-use std::collections::BTreeMap;
-
 use semel_schemas::{
     solana::Base64,
     topic::{NextOffset, Partition},
@@ -13,7 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Answer, Stop, Tell, View, consume::Cursor, view::nearest};
 use crate::{
-    engine::topology::{Stage, TopicRef},
+    engine::{
+        overlay::Writes,
+        topology::{Stage, TopicRef},
+    },
     log::Isolation,
 };
 
@@ -114,10 +115,10 @@ fn window(
     ask: &State,
     (topic, partition): (&TopicRef, Partition),
     after: Option<&[u8]>,
-) -> Result<(BTreeMap<Vec<u8>, Option<Vec<u8>>>, bool), Stop> {
+) -> Result<(Writes, bool), Stop> {
     let mut reader = view.log.reader(Isolation::Committed)?;
     let (first, end) = reader.bounds(&topic.name, partition)?;
-    let mut found = BTreeMap::new();
+    let mut found = Writes::new();
     let mut more = false;
     if first >= end {
         return Ok((found, more));
