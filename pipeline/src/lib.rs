@@ -12,11 +12,16 @@ pub mod bench;
 pub mod engine;
 pub mod folder;
 pub mod host;
+#[cfg(feature = "http")]
+pub mod http;
+#[cfg(feature = "http")]
+pub mod ingress;
 pub mod log;
 pub mod merkle;
 pub mod sim;
 pub mod spec;
 pub mod state;
+pub mod telemetry;
 pub mod testing;
 #[cfg(feature = "kafka")]
 pub mod verify;

@@ -127,6 +127,17 @@ pub enum Stop {
     Gone,
 }
 
+impl Stop {
+    /// What a person is told.
+    #[must_use]
+    pub fn sentence(self) -> String {
+        match self {
+            Self::Refused(text) => text,
+            Self::Gone => "who was asked has gone".to_owned(),
+        }
+    }
+}
+
 impl From<String> for Stop {
     fn from(text: String) -> Self {
         Self::Refused(text)

@@ -156,8 +156,9 @@ pub(super) fn connectors(
     let mut signers: BTreeMap<String, Arc<dyn Signer>> = BTreeMap::new();
     for (name, signer) in &spec.signers {
         let wrong = |text: String| Failure::Usage(format!("signer `{name}`: {text}"));
+        let readable = if signer.mounted { Readable::Anyone } else { Readable::Owner };
         let made = match (&signer.keypair_file, &signer.keypair_env) {
-            (Some(file), None) => LocalSigner::from_file(Path::new(file), Readable::Owner),
+            (Some(file), None) => LocalSigner::from_file(Path::new(file), readable),
             (None, Some(variable)) => LocalSigner::from_env(variable),
             _ => return Err(wrong("give `keypair_file` or `keypair_env`".to_owned())),
         };

@@ -27,6 +27,7 @@ mod produce;
 mod publish;
 mod repair;
 mod run;
+mod serve;
 mod sim;
 mod state;
 mod topics;
@@ -37,6 +38,7 @@ mod verify;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+use semel::telemetry::logs;
 
 /// Carries each fact once, in order, to a settled transaction and a row in a database.
 #[derive(Debug, Parser)]
@@ -127,10 +129,30 @@ type Done = Result<(), Failure>;
 /// Parses the command line and runs the command.
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = tracing_subscriber::EnvFilter::try_from_env("SEMEL_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default_level(&cli.command)));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let done = match cli.command {
+    let done = start_logs(&cli.command).and_then(|()| dispatch(cli.command));
+    match done {
+        Ok(()) | Err(Failure::Gone) => ExitCode::SUCCESS,
+        Err(Failure::Usage(text)) => {
+            output::complain(&text);
+            ExitCode::from(2)
+        }
+        Err(Failure::Failed(text)) => {
+            output::complain(&text);
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn start_logs(command: &Command) -> Done {
+    let variable = |name| std::env::var(name).ok();
+    let format = logs::Format::parse(variable("SEMEL_LOG_FORMAT").as_deref());
+    let format = format.map_err(Failure::Usage)?;
+    logs::start(format, variable("SEMEL_LOG").as_deref(), default_level(command));
+    Ok(())
+}
+
+fn dispatch(command: Command) -> Done {
+    match command {
         Command::Demo(args) => demo::demo(&args),
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::check(&args.spec),
@@ -159,17 +181,6 @@ pub(crate) fn main() -> ExitCode {
         Command::Completions(args) => completions::completions(&args),
         Command::Page(args) => pages::page(&args),
         Command::Version => output::line(&format!("semel {}", env!("CARGO_PKG_VERSION"))),
-    };
-    match done {
-        Ok(()) | Err(Failure::Gone) => ExitCode::SUCCESS,
-        Err(Failure::Usage(text)) => {
-            output::complain(&text);
-            ExitCode::from(2)
-        }
-        Err(Failure::Failed(text)) => {
-            output::complain(&text);
-            ExitCode::from(1)
-        }
     }
 }
 

@@ -26,6 +26,8 @@ const QUEUE: &str = "_quarantine_queue";
 
 /// Bytes of the longest place in the queue: what the local store takes, less the store's name.
 const KEY_LONGEST: usize = crate::state::KEY_MAX - 64;
+/// Further keys are not counted for people: they are counted in every cycle.
+const HELD_COUNTED_MAX: usize = 1_000;
 /// `offset 8 BE` of a command that was found ahead of its turn, and has been followed.
 const FOLLOWED: &str = "_quarantine_followed";
 
@@ -139,6 +141,11 @@ fn release(task: &mut Task, key: &[u8], action: QuarantineAction) -> Result<(), 
     }
     task.state.write(HELD, key, None);
     Ok(())
+}
+
+/// Keys that wait for a decision, counted up to [`HELD_COUNTED_MAX`].
+pub(super) fn held_keys(state: &super::overlay::Overlay) -> usize {
+    state.scan(HELD, b"", b"", HELD_COUNTED_MAX).len()
 }
 
 fn held(task: &Task, key: &[u8]) -> Option<Held> {

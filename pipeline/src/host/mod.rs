@@ -75,6 +75,8 @@ pub struct Host {
     pub board: Arc<Board>,
     /// What the lanes are doing.
     pub status: Arc<Status>,
+    /// What a person has paused.
+    pub gate: Arc<gate::Gate>,
 }
 
 /// Local stores on disk.
@@ -180,7 +182,7 @@ impl Host {
             });
             threads.push(spawned.map_err(|e| format!("a lane's thread cannot be started: {e}"))?);
         }
-        Ok(Self { stop, threads, ends, board, status })
+        Ok(Self { stop, threads, ends, board, status, gate })
     }
 
     /// Asks every lane to finish: commit, hand over, leave.

@@ -59,6 +59,13 @@ pub struct SinkPlan {
 }
 
 impl Plan {
+    /// How many lanes of each stage, source and sink a process runs.
+    #[must_use]
+    pub fn lanes(&self) -> BTreeMap<String, usize> {
+        let stages = self.stages.iter().map(|(stage, lanes)| (stage.name.clone(), *lanes as usize));
+        stages.chain(self.sinks.iter().map(|sink| (sink.name.clone(), 1))).collect()
+    }
+
     /// Checks a spec.
     ///
     /// # Errors

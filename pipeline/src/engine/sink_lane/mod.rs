@@ -515,11 +515,9 @@ impl SinkLane {
             .map(|(partition, slot)| {
                 let status = TaskStatus {
                     restoring: matches!(slot.phase, Phase::Locate(_) | Phase::Locating),
-                    next: slot.at.unwrap_or(NextOffset::ZERO),
                     caught_up: slot.buffer.is_empty(),
-                    effects: 0,
                     paused: slot.paused,
-                    event_time: semel_operators::operator::EventTime::default(),
+                    ..TaskStatus::at(slot.at.unwrap_or(NextOffset::ZERO))
                 };
                 (*partition, status)
             })

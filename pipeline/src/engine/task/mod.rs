@@ -270,6 +270,18 @@ impl Task {
         self.meta.waiting >= self.stage.limits.quarantine_per_task_max
     }
 
+    /// Records that wait behind quarantined keys, those at fault included, as committed.
+    #[must_use]
+    pub fn held_records(&self) -> u32 {
+        self.committed.waiting
+    }
+
+    /// Keys that wait for a decision.
+    #[must_use]
+    pub fn held_keys(&self) -> usize {
+        if self.committed.waiting == 0 { 0 } else { quarantine::held_keys(&self.state) }
+    }
+
     /// Sees to it that the operators saw [`Input::Begin`]: once in a task's life.
     pub fn begin(&mut self, now: WallTime) {
         if self.meta.begun {
@@ -491,6 +503,9 @@ impl Task {
 
     pub(super) fn refuse(&mut self, record: Record, fault: Fault) {
         self.counts.dead_letters += 1;
+        tracing::info!(stage = %self.stage.name, origin = record.origin(), id = record.id(),
+            trace_id = record.headers.trace_id(), code = %fault.code, text = %fault.text,
+            "a record was refused");
         if !sabotaged(Sabotage::DeadLetterLost) {
             self.step_out.push(dead_letter::letter(
                 &self.stage.name,
@@ -525,6 +540,8 @@ impl Task {
         let id = pending.request.id;
         let what = format!("outcome of effect `{id}`");
         let cause = format!("effect:{}/{}/{attempt}", self.stage.name, self.partition);
+        let nothing_known = matches!(outcome, Ok(Outcome::Uncertain { .. }));
+        self.counts.uncertain += u64::from(nothing_known);
         let result =
             outcome.and_then(|outcome| self.run(operator, Input::Outcome { id, outcome }, &cause));
         if self.settle(result, &what) {
