@@ -19,6 +19,7 @@ mod halt;
 mod keygen;
 mod lag;
 mod merkle;
+mod new;
 mod output;
 mod produce;
 mod publish;
@@ -26,6 +27,7 @@ mod repair;
 mod run;
 mod sim;
 mod state;
+mod test;
 mod topics;
 mod trace;
 #[cfg(feature = "kafka")]
@@ -49,6 +51,10 @@ enum Command {
     Demo(demo::Args),
     /// Run a pipeline until SIGTERM or SIGINT
     Run(run::Args),
+    /// Make a small working pipeline in a new folder
+    New(new::Args),
+    /// Run the cases of a spec: records in; records, rows, dead letters and effects out
+    Test(test::Args),
     /// Check a spec: wiring, types, settings; connects to nothing
     Check(SpecArg),
     /// Release roots that wait at `ready_for_settlement`
@@ -123,6 +129,8 @@ pub(crate) fn main() -> ExitCode {
     let done = match cli.command {
         Command::Demo(args) => demo::demo(&args),
         Command::Run(args) => run::run(&args),
+        Command::New(args) => new::new(&args),
+        Command::Test(args) => test::test(&args),
         Command::Check(args) => check::check(&args.spec),
         Command::Publish(args) => publish::publish(&args),
         Command::Topics(args) => topics::topics(&args),
