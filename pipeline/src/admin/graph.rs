@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use super::lag::LagRow;
-use crate::spec::plan::Plan;
+use crate::{engine::topology::Stage, spec::plan::Plan};
 
 /// How it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub fn graph(plan: &Plan, language: Language, lags: &[LagRow]) -> String {
     for (stage, _) in &plan.stages {
         let id = format!("s:{}", stage.name);
         // A source reads a control topic of its own, which says nothing.
-        if !is_source(&stage.input.name, &stage.name, &prefix) {
+        if !is_source(stage) {
             arrows.push((topic(stage.input.name.as_str()), id.clone(), lag(&stage.name)));
         }
         for output in &stage.next {
@@ -62,11 +62,7 @@ pub fn graph(plan: &Plan, language: Language, lags: &[LagRow]) -> String {
         arrows.push((topic(sink.topic.name.as_str()), id, lag(&sink.name)));
     }
     for (stage, _) in &plan.stages {
-        let kind = if is_source(&stage.input.name, &stage.name, &prefix) {
-            Kind::Source
-        } else {
-            Kind::Stage
-        };
+        let kind = if is_source(stage) { Kind::Source } else { Kind::Stage };
         let operators: Vec<&str> = stage.operators.iter().map(|o| o.name()).collect();
         let label = format!("{}\n{}", stage.name, operators.join(" → "));
         nodes.insert((0, format!("s:{}", stage.name)), (kind, label));
@@ -79,8 +75,8 @@ pub fn graph(plan: &Plan, language: Language, lags: &[LagRow]) -> String {
     write(language, &nodes, &arrows)
 }
 
-fn is_source(input: &semel_schemas::topic::TopicName, stage: &str, prefix: &str) -> bool {
-    input.as_str() == format!("{prefix}{stage}.control")
+fn is_source(stage: &Stage) -> bool {
+    stage.operators.iter().any(|operator| operator.source().is_some())
 }
 
 fn write(

@@ -277,7 +277,7 @@ pub(super) fn scan(
     topic: &TopicRef,
     hear: &mut dyn FnMut(Record) -> Result<(), Stop>,
 ) -> Result<(), Stop> {
-    let topic = view.existing_topic(topic)?;
+    let topic = view.existing(&topic.name)?;
     for (partition, (first, end)) in (0..).map(Partition).zip(view.bounds(&topic)?) {
         let reader = view.log.reader(Isolation::Committed)?;
         if first >= end {

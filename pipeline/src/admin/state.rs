@@ -81,7 +81,7 @@ pub fn state(view: &View, ask: &State, tell: &mut Tell<'_>) -> Result<(), Stop> 
             )));
         }
     }
-    let changelog = view.existing_topic(&stage.changelog)?;
+    let changelog = view.existing(&stage.changelog.name)?;
     if let Some(partition) = ask.partition.filter(|p| *p >= changelog.partitions) {
         return Err(Stop::Refused(format!(
             "stage `{}` has no partition {partition}: it has {}, counted from 0",

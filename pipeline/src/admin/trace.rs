@@ -23,8 +23,8 @@ use semel_schemas::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Answer, Stop, Tell, View, consume::Cursor, rows::RecordRow, view::Part};
-use crate::{engine::topology::TopicRef, log::Isolation};
+use super::{Answer, Stop, Tell, View, letters::scan, rows::RecordRow};
+use crate::{engine::topology::TopicRef, spec::plan::SinkPlan};
 
 /// Steps of one way.
 pub const STEPS_MAX: usize = 10_000;
@@ -162,8 +162,14 @@ pub fn trace(view: &View, ask: &Trace, tell: &mut Tell<'_>) -> Result<(), Stop> 
         )));
     }
     let mut steps = Vec::new();
+    let written = view
+        .plan
+        .sinks
+        .iter()
+        .map(|sink| Ok((sink, view.log.committed(&sink.group, &sink.topic.name)?)))
+        .collect::<Result<Vec<_>, Stop>>()?;
     for record in found.into_values() {
-        steps.extend(rows(view, &record)?);
+        steps.extend(rows(&written, &record));
         steps.push(StepRow {
             at_ms: record.timestamp_ms,
             by: writer(view, &record),
@@ -222,31 +228,24 @@ fn round(
     Ok(learned)
 }
 
+/// Reads a topic to its end, with a sign of life now and then.
 fn each(
     view: &View,
     topic: &TopicRef,
     tell: &mut Tell<'_>,
     hear: &mut dyn FnMut(Record) -> Result<(), Stop>,
 ) -> Result<(), Stop> {
-    for (partition, (first, end)) in (0..).map(Partition).zip(view.bounds(topic)?) {
-        if first >= end {
-            continue;
+    let mut read = 0_u64;
+    scan(view, topic, &mut |record| {
+        read += 1;
+        if read.is_multiple_of(50_000) {
+            tell(Answer::Beat)?;
         }
-        let reader = view.log.reader(Isolation::Committed)?;
-        let mut cursor = Cursor::open(reader, (&topic.name, partition), (first, end))?;
-        let mut read = 0_u64;
-        while let Some(record) = cursor.take()? {
-            read += 1;
-            if read.is_multiple_of(50_000) {
-                tell(Answer::Beat)?;
-            }
-            hear(record)?;
-        }
-    }
-    Ok(())
+        hear(record)
+    })
 }
 
-/// Who wrote a record: the only stage that writes its topic, or the one that its id names.
+/// Who wrote a record: the stage that refused it, or else the only one that writes its topic.
 fn writer(view: &View, record: &Record) -> Option<String> {
     if let Some(stage) = record.headers.get_str(header::STAGE) {
         return Some(stage.to_owned());
@@ -260,12 +259,12 @@ fn writer(view: &View, record: &Record) -> Option<String> {
     writers.next().is_none().then(|| first.0.name.clone())
 }
 
-/// The rows that a record makes.
-fn rows(view: &View, record: &Record) -> Result<Vec<StepRow>, Stop> {
+/// The rows that a record makes; sinks with what their groups have committed.
+fn rows(sinks: &[(&SinkPlan, BTreeMap<Partition, NextOffset>)], record: &Record) -> Vec<StepRow> {
     let kind = record.headers.get_str(header::TYPE).unwrap_or_default();
     let value = fields(record);
     let mut steps = Vec::new();
-    for sink in view.plan.sinks.iter().filter(|sink| sink.topic.name == record.topic) {
+    for (sink, committed) in sinks.iter().filter(|(sink, _)| sink.topic.name == record.topic) {
         for table in &sink.mapping.tables {
             if !table.types.iter().any(|known| known == kind) {
                 continue;
@@ -279,7 +278,6 @@ fn rows(view: &View, record: &Record) -> Result<Vec<StepRow>, Stop> {
                     None => "-".to_owned(),
                 })
                 .collect();
-            let committed = view.log.committed(Part::Sink(sink).group(), &record.topic)?;
             let next = committed.get(&record.partition).copied().unwrap_or(NextOffset::ZERO);
             steps.push(StepRow {
                 at_ms: record.timestamp_ms,
@@ -293,7 +291,7 @@ fn rows(view: &View, record: &Record) -> Result<Vec<StepRow>, Stop> {
             });
         }
     }
-    Ok(steps)
+    steps
 }
 
 /// What the changelogs still hold of the way.
@@ -302,7 +300,7 @@ fn changes(view: &View, names: &Names, steps: &mut Vec<StepRow>) -> Result<(), S
         if view.log.topic(&stage.changelog.name)?.is_none() {
             continue;
         }
-        let changelog = view.existing_topic(&stage.changelog)?;
+        let changelog = view.existing(&stage.changelog.name)?;
         each(view, &changelog, &mut |_| Ok(()), &mut |record| {
             let key = record.key.as_deref().unwrap_or_default();
             let Some(zero) = key.iter().position(|byte| *byte == 0) else { return Ok(()) };

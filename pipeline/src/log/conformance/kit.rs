@@ -404,6 +404,11 @@ pub fn owned_after_a_kill_in_a_hand_over(h: &dyn Harness, patience: Duration) ->
         b.adopt(h, &mut Vec::new());
         a.poll(10).into_iter().find(|e| matches!(e, Event::Revoked(_)))
     });
+    // The second takes what it was given, if only nothing: a client that has not yet cannot join
+    // again, and every other waits for it.
+    for _ in 0..40 {
+        b.adopt(h, &mut Vec::new());
+    }
     // As a kill does: nothing is said to anyone. A drop would end the client in good order.
     std::mem::forget(a);
     let mut a = Lane::join(h, &same);
