@@ -6,7 +6,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, and nothing but tests")]
 
 mod look;
+mod make;
 mod mend;
+mod reset;
 mod sim;
 
 use std::{
@@ -98,7 +100,7 @@ fn help_and_version_say_something() {
     let folder = tempfile::tempdir().unwrap();
     for name in [
         "demo", "run", "check", "publish", "topics", "consume", "produce", "lag", "audit", "state",
-        "trace", "graph", "dlq", "pause", "resume", "new", "test", "repair", "keygen", "devnet",
+        "trace", "graph", "dlq", "pause", "resume", "reset", "top", "new", "test", "repair", "keygen", "devnet",
         "verify", "sim", "version",
     ] {
         let ended = run(folder.path(), 240, &[name, "--help"], &[]);
