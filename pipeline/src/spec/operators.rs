@@ -98,7 +98,7 @@ impl Registry {
         S: DeserializeOwned,
         O: Operator + 'static,
     {
-        let maker: Maker = Arc::new(move |make| make.with(&new));
+        let maker: Maker = Arc::new(move |make: Make<'_>| make.with(&new));
         self.0.insert(name.to_owned(), maker);
         self
     }

@@ -72,11 +72,7 @@ impl Plan {
     ///
     /// # Errors
     /// Everything that is wrong, each with its line.
-    pub fn with(
-        registry: &Registry,
-        spec: &Spec,
-        source: &Source,
-    ) -> Result<Self, Vec<SpecError>> {
+    pub fn with(registry: &Registry, spec: &Spec, source: &Source) -> Result<Self, Vec<SpecError>> {
         let (errors, topics) = (Vec::new(), BTreeMap::new());
         let mut builder = Builder { registry, spec, source, errors, topics };
         let plan = builder.build();

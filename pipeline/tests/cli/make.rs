@@ -37,7 +37,12 @@ fn a_new_pipeline_holds_its_cases_and_a_case_that_fails_says_what_differs() {
     assert!(failed.out.contains("-    \"order_id\": \"x\"\n"), "{}", failed.out);
     assert!(failed.out.contains("+    \"order_id\": \"a0\"\n"), "{}", failed.out);
     for (from, to, line, what) in [
-        ("expect =", "expct =", "orders.test.toml:1", "unknown key `expct`: did you mean `expect`?"),
+        (
+            "expect =",
+            "expct =",
+            "orders.test.toml:1",
+            "unknown key `expct`: did you mean `expect`?",
+        ),
         ("{ topic", "{ topc", "orders.test.toml:1", "unknown key `topc`: did you mean `topic`?"),
         ("[[case]]\nname", "[[case]]\nnam", "orders.test.toml:", "unknown key `nam`"),
     ] {
@@ -47,7 +52,11 @@ fn a_new_pipeline_holds_its_cases_and_a_case_that_fails_says_what_differs() {
     fs::write(&file, text.replacen("topic = \"requests\"", "topic = \"request\"", 1)).unwrap();
     let failed = semel(&inside, &["test", "orders.toml"]);
     says(&failed, 1, &["see the differences"]);
-    assert!(failed.out.contains("orders.test.toml:10: there is no topic `request`"), "{}", failed.out);
+    assert!(
+        failed.out.contains("orders.test.toml:10: there is no topic `request`"),
+        "{}",
+        failed.out
+    );
     fs::write(&file, &text).unwrap();
     says(&semel(&inside, &["test", "orders.toml", "--only", "nobody"]), 2, &["no such case"]);
     says(&semel(&inside, &["test", "orders.toml", "no.toml"]), 2, &["no.toml: it cannot be read"]);

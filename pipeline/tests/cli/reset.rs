@@ -1,7 +1,7 @@
 //! A stage that begins anew: said first, refused while it runs, and then done with state and offset
 //! together.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use super::{
     begin,
@@ -55,7 +55,7 @@ fn a_stage_begins_anew_with_an_empty_state_and_only_where_it_stands_still() {
     // Paused, while the process goes on.
     lines(&semel(at, &["pause", "toy.toml", "dedupe"]));
     let done = lines(&semel(at, &[&args[..], &["--yes"]].concat()));
-    assert_eq!(done.last().unwrap(), "`dedupe` begins anew; its state is empty");
+    assert_eq!(done.last().unwrap(), "`dedupe` begins anew");
     assert_eq!((keys(at), out(at)), (0, 2));
     lines(&semel(at, &["resume", "toy.toml", "dedupe"]));
     until(240, "them again", || out(at) == 4 && lag(at) == 0);
@@ -65,7 +65,10 @@ fn a_stage_begins_anew_with_an_empty_state_and_only_where_it_stands_still() {
     // On the folder that it left: forwards, past everything.
     let looked = reset(at, &["--to", "end", "--yes"]);
     assert_eq!(sum(&looked, "to"), sum(&looked, "end"));
-    assert!(looked["consequences"].to_string().contains("duplicate of an older record"), "{looked}");
+    assert!(
+        looked["consequences"].to_string().contains("duplicate of an older record"),
+        "{looked}"
+    );
     let child = begin(at, &["run", "toy.toml"], &[]);
     until(240, "an answer", || at.join("data/admin.sock").exists());
     let again = ["produce", "toy.toml", "in", "--key", "alpha", &claim(1, "alpha")];
@@ -88,4 +91,65 @@ fn a_reset_to_nowhere_is_one_sentence() {
     says(&to("dedupe", "slot:9"), 1, &["no source writes progress here"]);
     says(&to("dedupe", "yesterday"), 2, &["is no place in a topic", "slot:432000"]);
     stop(child);
+}
+
+#[test]
+fn a_sink_writes_its_rows_again_from_where_it_is_put() {
+    let (folder, child) = running();
+    let at = folder.path();
+    stop(child);
+    let sink = r#"
+[[sink]]
+name = "rows"
+topic = "out"
+url = "sqlite:rows.db"
+
+[[sink.tables]]
+table = "things"
+types = ["claim"]
+key = ["claim_id"]
+
+[sink.tables.columns]
+channel = "channel"
+"#;
+    fs::write(at.join("toy.toml"), format!("{}{sink}", super::look::SPEC)).unwrap();
+    let database = database_of(at);
+    database("CREATE TABLE things (semel_id VARCHAR, channel VARCHAR)");
+    database("CREATE UNIQUE INDEX things_id ON things (semel_id)");
+    let child = begin(at, &["run", "toy.toml"], &[]);
+    until(240, "an answer", || at.join("data/admin.sock").exists());
+    for number in 1..=3 {
+        let args = ["produce", "toy.toml", "in", "--key", "alpha", &claim(number, "alpha")];
+        says(&semel(at, &args), 0, &["1 records"]);
+    }
+    let rows = || database("SELECT semel_id FROM things");
+    until(240, "three rows", || rows() == 3);
+    let to = |more: &[&str]| {
+        semel(at, &[&["reset", "toy.toml", "rows", "--to", "earliest"][..], more].concat())
+    };
+    says(&to(&["--yes"]), 1, &["`rows` is a sink", "end the process"]);
+    stop(child);
+    database("DELETE FROM things");
+    says(&to(&[]), 0, &["nothing was changed"]);
+    let done = lines(&to(&["--yes"]));
+    assert_eq!(done.last().unwrap(), "`rows` begins anew");
+    let child = begin(at, &["run", "toy.toml"], &[]);
+    until(240, "the rows again", || rows() == 3);
+    stop(child);
+}
+
+/// Runs statements on the table's database; how many rows come.
+fn database_of(at: &Path) -> impl Fn(&str) -> usize + use<> {
+    use sqlx::{Connection as _, SqliteConnection};
+    let url = format!("sqlite:{}?mode=rwc", at.join("rows.db").display());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    move |sql: &str| {
+        let sql = sql.to_owned();
+        runtime.block_on(async {
+            let mut rows = SqliteConnection::connect(&url).await.unwrap();
+            let found = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_all(&mut rows).await.unwrap();
+            rows.close().await.unwrap();
+            found.len()
+        })
+    }
 }

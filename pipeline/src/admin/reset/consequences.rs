@@ -70,7 +70,9 @@ fn readers(view: &View, stage: &Stage, topic: &TopicName) -> String {
             Part::Sink(sink) => {
                 format!("sink `{}` writes the same rows again, by their keys", sink.name)
             }
-            Part::Stage(reader) if reader.operators.first().is_some_and(|o| o.name() == "dedupe") => {
+            Part::Stage(reader)
+                if reader.operators.first().is_some_and(|o| o.name() == "dedupe") =>
+            {
                 format!("stage `{}` drops those whose ids it remembers", reader.name)
             }
             Part::Stage(reader) => format!(
@@ -81,7 +83,9 @@ fn readers(view: &View, stage: &Stage, topic: &TopicName) -> String {
         })
         .collect();
     if each.is_empty() {
-        each.push("nobody in this pipeline reads it; other readers tell doubles by `semel-id`".to_owned());
+        each.push(
+            "nobody in this pipeline reads it; other readers tell doubles by `semel-id`".to_owned(),
+        );
     }
     format!("records are written to {topic} again: {}", each.join("; "))
 }

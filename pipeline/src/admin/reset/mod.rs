@@ -12,6 +12,7 @@
 //! again.
 
 mod consequences;
+mod sink;
 mod target;
 
 use std::{
@@ -29,13 +30,16 @@ use semel_schemas::{
 };
 use serde::{Deserialize, Serialize};
 
-pub use self::target::To;
+pub use self::{
+    sink::{OffsetRows, Standing, reset_sink},
+    target::To,
+};
 use super::{Stop, View, consume::Cursor, halt::paused, view::Part};
 use crate::{
     engine::{
         overlay::full_key,
         task::{META, Meta},
-        topology::Stage,
+        topology::{Stage, TopicRef},
     },
     log::{Event, Isolation, Member, MemberSpec, ProduceError, TxnError, TxnFault},
 };
@@ -143,9 +147,8 @@ impl Held {
 pub fn reset(view: &View, ask: &Reset) -> Result<Looked, Stop> {
     let Part::Stage(stage) = view.part(&ask.part)? else {
         return Err(Stop::Refused(format!(
-            "`{}` is a sink: the place that it has come to is a row of its table semel_offsets, \
-             beside what it wrote; reset the stage whose records it writes, and rows with the same \
-             key are written again",
+            "`{}` is a sink: how far it has come stands in its database, so it is reset by a \
+             command that has the log for itself; end the process of this data folder first",
             ask.part
         )));
     };
@@ -162,7 +165,8 @@ pub fn reset(view: &View, ask: &Reset) -> Result<Looked, Stop> {
     let rows = match ask.act {
         Act::Look => {
             let each = (0..stage.input.partitions).map(Partition);
-            each.map(|partition| Ok(look(view, stage, ask, partition)?.0)).collect::<Result<_, Stop>>()?
+            each.map(|partition| Ok(look(view, stage, ask, partition)?.0))
+                .collect::<Result<_, Stop>>()?
         }
         Act::Do => perform(view, stage, ask)?,
     };
@@ -178,7 +182,7 @@ fn look(
     partition: Partition,
 ) -> Result<(ResetRow, Held), Stop> {
     let held = held(view, stage, partition)?;
-    let (to, end) = target::find(view, stage, partition, ask.to)?;
+    let (to, end) = target::find(view, &stage.input.name, partition, ask.to)?;
     let row = ResetRow {
         partition: partition.0,
         from: held.meta.as_ref().map(|meta| meta.next.0),
@@ -237,64 +241,94 @@ fn held(view: &View, stage: &Stage, partition: Partition) -> Result<Held, Stop> 
 }
 
 fn perform(view: &View, stage: &Stage, ask: &Reset) -> Result<Vec<ResetRow>, Stop> {
-    let mut member = view.log.join(&MemberSpec {
-        group: stage.group.clone(),
-        topic: stage.input.name.clone(),
-        instance: format!("{}.{}.reset.0", stage.pipeline, stage.name),
-        transaction_timeout: TRANSACTION,
-        session_timeout: SESSION,
-    })?;
-    let done = own(&mut *member, stage).and_then(|()| {
+    let group = Group {
+        pipeline: &stage.pipeline,
+        name: &stage.name,
+        group: &stage.group,
+        topic: &stage.input,
+    };
+    group.hold(view, |member| {
         // All are looked at before the first is changed: what is refused is refused whole.
         let each = || (0..stage.input.partitions).map(Partition);
         let looked: Vec<(ResetRow, Held)> =
             each().map(|partition| look(view, stage, ask, partition)).collect::<Result<_, _>>()?;
         for (partition, (row, held)) in each().zip(&looked) {
-            write(view, stage, ask, &mut *member, (partition, row, held))?;
+            write(view, stage, ask, member, &group, (partition, row, held))?;
         }
         Ok(looked.into_iter().map(|(row, _)| row).collect())
-    });
-    if let Err(error) = member.leave() {
-        tracing::warn!(%error, "the group will notice by its session timeout that the reset has gone");
-    }
-    done
+    })
 }
 
-/// Waits until every partition of the group is ours: then nobody else can commit.
-fn own(member: &mut dyn Member, stage: &Stage) -> Result<(), Stop> {
-    let deadline = Instant::now() + OWN_MAX;
-    let late = |what: &str| {
-        Stop::Refused(format!(
-            "`{}` still runs somewhere: {what} after {} s; pause it (`semel pause SPEC {}`) or end \
-             all processes of the pipeline, then ask again; nothing was changed",
-            stage.name,
-            OWN_MAX.as_secs(),
-            stage.name
-        ))
-    };
-    while let Err(error) = member.init() {
-        if error.fault == TxnFault::Fatal || Instant::now() > deadline {
-            return Err(Stop::Refused(error.text));
+/// The group of a stage or a sink.
+struct Group<'a> {
+    pipeline: &'a str,
+    name: &'a str,
+    group: &'a str,
+    topic: &'a TopicRef,
+}
+
+impl Group<'_> {
+    /// Does something while every partition of the group is ours.
+    fn hold<T>(
+        &self,
+        view: &View,
+        what: impl FnOnce(&mut dyn Member) -> Result<T, Stop>,
+    ) -> Result<T, Stop> {
+        let mut member = view.log.join(&MemberSpec {
+            group: self.group.to_owned(),
+            topic: self.topic.name.clone(),
+            instance: format!("{}.{}.reset.0", self.pipeline, self.name),
+            transaction_timeout: TRANSACTION,
+            session_timeout: SESSION,
+        })?;
+        let done = self.own(&mut *member).and_then(|()| what(&mut *member));
+        if let Err(error) = member.leave() {
+            tracing::warn!(%error, "the group will notice by its session timeout that we have gone");
         }
+        done
     }
-    let mut owned = BTreeSet::new();
-    while owned.len() < stage.input.partitions as usize {
-        if Instant::now() > deadline {
-            let (have, all) = (owned.len(), stage.input.partitions);
-            return Err(late(&format!("{have} of {all} partitions came to this command")));
-        }
-        for event in member.poll(1, WAIT)? {
-            match event {
-                Event::Assigned(came) => owned.extend(came),
-                Event::Revoked(gone) | Event::Lost(gone) => {
-                    owned.retain(|partition| !gone.contains(partition));
-                    member.release(&gone)?;
-                }
-                Event::Record(_) | Event::End(_) => {}
+
+    /// Waits until every partition of the group is ours: then nobody else can commit.
+    fn own(&self, member: &mut dyn Member) -> Result<(), Stop> {
+        let deadline = Instant::now() + OWN_MAX;
+        while let Err(error) = member.init() {
+            if error.fault == TxnFault::Fatal || Instant::now() > deadline {
+                return Err(Stop::Refused(error.text));
             }
         }
+        let (mut owned, all) = (BTreeSet::new(), self.topic.partitions);
+        while owned.len() < all as usize {
+            if Instant::now() > deadline {
+                return Err(Stop::Refused(format!(
+                    "`{name}` still runs somewhere: {} of {all} partitions came to this command \
+                     after {} s; pause it (`semel pause SPEC {name}`) or end all processes of the \
+                     pipeline, then ask again; nothing was changed",
+                    owned.len(),
+                    OWN_MAX.as_secs(),
+                    name = self.name
+                )));
+            }
+            for event in member.poll(1, WAIT)? {
+                match event {
+                    Event::Assigned(came) => owned.extend(came),
+                    Event::Revoked(gone) | Event::Lost(gone) => {
+                        owned.retain(|partition| !gone.contains(partition));
+                        member.release(&gone)?;
+                    }
+                    Event::Record(_) | Event::End(_) => {}
+                }
+            }
+        }
+        Ok(())
     }
-    Ok(())
+
+    fn half(&self, partition: Partition, why: &str) -> Stop {
+        Stop::Refused(format!(
+            "partition {partition} of `{}` was not reset, or it is not known ({why}); those before \
+             it were: ask again",
+            self.name
+        ))
+    }
 }
 
 /// One partition's transaction.
@@ -303,6 +337,7 @@ fn write(
     stage: &Stage,
     ask: &Reset,
     member: &mut dyn Member,
+    group: &Group<'_>,
     (partition, row, held): (Partition, &ResetRow, &Held),
 ) -> Result<(), Stop> {
     let bytes: usize = held.keys.iter().map(Vec::len).sum();
@@ -352,17 +387,9 @@ fn write(
     );
     records.push(view.command(CommandKind::Reset, &stage.name, detail, &ask.by)?);
     for record in records {
-        produce(member, record).map_err(|error| half(stage, partition, &error))?;
+        produce(member, record).map_err(|error| group.half(partition, &error))?;
     }
-    commit(member, (partition, next)).map_err(|error| half(stage, partition, &error.text))
-}
-
-fn half(stage: &Stage, partition: Partition, why: &str) -> Stop {
-    Stop::Refused(format!(
-        "partition {partition} of `{}` was not reset, or it is not known ({why}); those before it \
-         were: ask again",
-        stage.name
-    ))
+    commit(member, (partition, next)).map_err(|error| group.half(partition, &error.text))
 }
 
 fn produce(member: &mut dyn Member, record: OutRecord) -> Result<(), String> {

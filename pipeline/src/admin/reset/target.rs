@@ -9,12 +9,12 @@ use semel_schemas::{
     codec, header,
     progress::{PROGRESS, Progress},
     time::Slot,
-    topic::{NextOffset, Partition},
+    topic::{NextOffset, Partition, TopicName},
 };
 use serde::{Deserialize, Serialize};
 
 use super::super::{Stop, View, consume::Cursor, place::Place, view::now};
-use crate::{engine::topology::Stage, log::Isolation};
+use crate::log::Isolation;
 
 /// A place in a topic, or a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,7 +31,8 @@ impl FromStr for To {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some(slot) = text.strip_prefix("slot:") {
-            let slot = slot.parse().map_err(|_| format!("`{slot}` is no slot: say `slot:432000`"))?;
+            let slot =
+                slot.parse().map_err(|_| format!("`{slot}` is no slot: say `slot:432000`"))?;
             return Ok(Self::Slot(Slot(slot)));
         }
         let place = text.parse().map_err(|error: String| format!("{error}, or `slot:432000`"))?;
@@ -42,11 +43,10 @@ impl FromStr for To {
 /// The place in one partition, and the partition's end.
 pub(super) fn find(
     view: &View,
-    stage: &Stage,
+    topic: &TopicName,
     partition: Partition,
     to: To,
 ) -> Result<(NextOffset, NextOffset), Stop> {
-    let topic = &stage.input.name;
     let mut reader = view.log.reader(Isolation::Committed)?;
     let (first, end) = reader.bounds(topic, partition)?;
     let place = match to {
@@ -134,7 +134,12 @@ mod tests {
         hear("b", 120, 15);
         assert_eq!(seen.place(NextOffset(2), Slot(100)), Ok(NextOffset(7)));
         seen.hear(
-            &Progress { source: "c".into(), complete: Slot(7), finalized: Slot(0), at: WallTime(0) },
+            &Progress {
+                source: "c".into(),
+                complete: Slot(7),
+                finalized: Slot(0),
+                at: WallTime(0),
+            },
             NextOffset(20),
             Slot(100),
         );

@@ -110,9 +110,8 @@ fn rates(before: &[TopRow], after: &[TopRow], passed: Duration) -> Vec<Line> {
         .collect()
 }
 
-const HEADINGS: [&str; 10] = [
-    "stage", "state", "here", "in/s", "out/s", "commits/s", "lag", "effects", "dead", "in",
-];
+const HEADINGS: [&str; 10] =
+    ["stage", "state", "here", "in/s", "out/s", "commits/s", "lag", "effects", "dead", "in"];
 
 /// A line's cells, under [`HEADINGS`].
 fn cells(line: &Line) -> Vec<String> {

@@ -74,8 +74,10 @@ fn each_mistake_has_its_hint() {
         (
             "output = [\"claims\"]",
             "output = [\"blocks\"]",
-            &["no source of this pipeline writes progress into topic `claims`: unless another program \
-               does, `dedupe` forgets no id"],
+            &[
+                "no source of this pipeline writes progress into topic `claims`: unless another program \
+               does, `dedupe` forgets no id",
+            ],
         ),
         (
             "output = [\"once\"]\n",
@@ -85,7 +87,9 @@ fn each_mistake_has_its_hint() {
         (
             "[[source]]",
             "[topics.claims]\nretention_ms = 999_999_999\n\n[[source]]",
-            &["p.toml:35: ids are remembered for 864000 slots (about 96 h), and the topic is kept for 277 h"],
+            &[
+                "p.toml:35: ids are remembered for 864000 slots (about 96 h), and the topic is kept for 277 h",
+            ],
         ),
         (
             "[[source]]",
@@ -117,11 +121,7 @@ fn each_mistake_has_its_hint() {
             "data = \"/tmp/p\"",
             &["p.toml:3: the log itself is in the data folder /tmp/p"],
         ),
-        (
-            "brokers = \"\"",
-            "durability = \"os\"",
-            &["p.toml:6: commits do not wait for the disk"],
-        ),
+        ("brokers = \"\"", "durability = \"os\"", &["p.toml:6: commits do not wait for the disk"]),
         (
             "data = \"p-data\"",
             "data = \"p-data\"\nmetrics = \"0.0.0.0:9090\"",
@@ -150,7 +150,7 @@ fn the_spec_that_ships_has_no_hint_and_a_new_one_only_what_its_comment_says() {
     };
     let (spec, source) = parse("a.toml", shipped, &set).unwrap();
     let plan = Plan::new(&spec, &source).unwrap();
-    assert_eq!(advice(&spec, &source, &plan), []);
+    assert_eq!(advice(&spec, &source, &plan), Vec::new());
     let new = include_str!("../../cli/new/pipeline.toml").replace("NAME", "new");
     let found = hints(&new);
     assert!(found.len() == 1 && found[0].contains("`dedupe` forgets no id"), "{found:#?}");
