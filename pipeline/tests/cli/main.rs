@@ -8,6 +8,7 @@
 mod look;
 mod make;
 mod mend;
+mod pages;
 mod reset;
 mod sim;
 
