@@ -78,9 +78,8 @@ struct Rows {
 
 impl Rows {
     fn connect(plan: SinkPlan, view: &View) -> Result<Self, Failure> {
-        let failed = |e: &dyn std::fmt::Display| {
-            Failure::Failed(format!("sink `{}`: {e}", plan.name))
-        };
+        let failed =
+            |e: &dyn std::fmt::Display| Failure::Failed(format!("sink `{}`: {e}", plan.name));
         let topic = &plan.topic.name;
         let info = view.log.topic(topic).map_err(|e| failed(&e))?;
         let id = info.ok_or_else(|| failed(&format!("there is no topic {topic}")))?.id;

@@ -79,7 +79,11 @@ fn beside(want: &[Value], at: usize, have: &Value) -> Value {
         differs("", want, have, &mut faults);
         faults.is_empty()
     });
-    equal.or(want.get(at)).map_or_else(|| have.clone(), |want| named(want, have))
+    match (equal, want.get(at)) {
+        (Some(equal), _) => equal.clone(),
+        (None, Some(want)) => named(want, have),
+        (None, None) => have.clone(),
+    }
 }
 
 fn named(want: &Value, have: &Value) -> Value {

@@ -201,6 +201,16 @@ fn look(
             stage.name, row.effects
         )));
     }
+    let bytes: usize = held.keys.iter().map(Vec::len).sum();
+    if bytes > KEYS_MAX {
+        return Err(Stop::Refused(format!(
+            "the state of `{}`, partition {partition}, has {} keys of {bytes} bytes: more than one \
+             transaction can delete ({KEYS_MAX} bytes); begin anew under another name of the \
+             pipeline",
+            stage.name,
+            held.keys.len()
+        )));
+    }
     Ok((row, held))
 }
 
@@ -231,7 +241,8 @@ fn held(view: &View, stage: &Stage, partition: Partition) -> Result<Held, Stop> 
             }
             Some(value) => {
                 if key == own {
-                    held.meta = codec::decode(META, &value).ok();
+                    let meta = codec::decode(META, &value).map_err(|fault| fault.to_string())?;
+                    held.meta = Some(meta);
                 }
                 held.keys.insert(key);
             }
@@ -340,16 +351,6 @@ fn write(
     group: &Group<'_>,
     (partition, row, held): (Partition, &ResetRow, &Held),
 ) -> Result<(), Stop> {
-    let bytes: usize = held.keys.iter().map(Vec::len).sum();
-    if bytes > KEYS_MAX {
-        return Err(Stop::Refused(format!(
-            "the state of `{}`, partition {partition}, has {} keys of {bytes} bytes: more than one \
-             transaction can delete ({KEYS_MAX} bytes); begin anew under another name of the \
-             pipeline",
-            stage.name,
-            held.keys.len()
-        )));
-    }
     let id = view
         .log
         .topic(&stage.input.name)?
