@@ -79,7 +79,7 @@ mod counting {
             promoted += 1;
             let info = allocation_counter::measure(|| {
                 for input in inputs {
-                    task.process(input, NOW);
+                    task.process(&input, NOW);
                 }
                 drop(task.cut(Some("bench")));
             });

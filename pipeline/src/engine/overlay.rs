@@ -58,10 +58,20 @@ impl Overlay {
         self.step.insert(full_key(store, key), value);
     }
 
-    /// Makes the step part of the transaction.
+    /// Makes the step part of the transaction. What was written and deleted again within the
+    /// transaction, and was not there before, leaves no trace: no tombstone either.
     pub fn keep_step(&mut self) {
         // One by one: `BTreeMap::append` builds the whole transaction anew, for each step.
-        self.transaction.extend(std::mem::take(&mut self.step));
+        for (key, value) in std::mem::take(&mut self.step) {
+            if value.is_none()
+                && matches!(self.transaction.get(&key), Some(Some(_)))
+                && self.note(self.store.get(&key)).is_none()
+            {
+                self.transaction.remove(&key);
+            } else {
+                self.transaction.insert(key, value);
+            }
+        }
     }
 
     /// What the present step wrote so far.
@@ -203,6 +213,32 @@ mod tests {
     fn keys(overlay: &Overlay, limit: usize) -> Vec<String> {
         let pairs = overlay.scan("s", b"", b"", limit);
         pairs.into_iter().map(|(k, _)| String::from_utf8(k).unwrap()).collect()
+    }
+
+    #[test]
+    fn what_came_and_went_in_one_transaction_leaves_no_tombstone() {
+        let mut overlay = Overlay::new(Box::new(MemStore::default()));
+        put(&mut overlay, "kept", Some("1"));
+        overlay.keep_step();
+        overlay
+            .promote(&Checkpoint {
+                changelog_next: semel_schemas::topic::NextOffset(1),
+                topic_id: semel_schemas::topic::TopicId("t".into()),
+                promoted_at: semel_schemas::time::WallTime(0),
+            })
+            .unwrap();
+        for key in ["kept", "new"] {
+            for value in [Some("2"), None] {
+                put(&mut overlay, key, value);
+                overlay.keep_step();
+            }
+        }
+        let written: Vec<_> = overlay.transaction().iter().collect();
+        assert_eq!(written, [(&full_key("s", b"kept"), &None)]);
+        assert_eq!(keys(&overlay, 9), [""; 0]);
+        put(&mut overlay, "new", Some("3"));
+        overlay.keep_step();
+        assert_eq!(keys(&overlay, 9), ["new"]);
     }
 
     #[test]

@@ -378,7 +378,7 @@ impl Lane {
                 continue;
             }
             busy = true;
-            active.task.process(input.clone(), now);
+            active.task.process(&input, now);
             active.effects_waiting = true;
             self.open_since.get_or_insert(now);
             self.taken.push((partition, input));
