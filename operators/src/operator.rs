@@ -416,6 +416,11 @@ pub trait Operator: Send + Sync + fmt::Debug {
         &[]
     }
 
+    /// The name by which commands address the source that this operator is, if it is one.
+    fn source(&self) -> Option<&str> {
+        None
+    }
+
     /// One step.
     ///
     /// # Errors

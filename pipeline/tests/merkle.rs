@@ -147,6 +147,86 @@ fn a_wrong_file_is_refused_with_line_and_field() {
 }
 
 #[test]
+fn a_wrong_question_is_refused_with_what_is_wrong() {
+    let folder = claims();
+    let at = folder.path();
+    let proof = |number: &str| {
+        semel(at, &["proof", "claims.csv", "--profile", "uniswap", "--number", number])
+    };
+    let why = proof("3").err;
+    assert!(why.contains("there is no leaf 3: the tree has 3, counted from 0"), "{why}");
+    let good = proof("0").out;
+    let mut file: serde_json::Value = serde_json::from_str(&good).unwrap();
+    // The highest hash of three, which was promoted once.
+    let hashes: Vec<String> = serde_json::from_value(file["proof"].clone()).unwrap();
+    assert_eq!(hashes.len(), 1);
+    let mut ask = |key: &str, value: serde_json::Value, root: &str| {
+        let before = file[key].clone();
+        file[key] = value;
+        fs::write(at.join("proof.json"), file.to_string()).unwrap();
+        file[key] = before;
+        let args = ["verify", "proof.json", "--profile", "uniswap", "--root", root, "--count", "3"];
+        semel(at, &args)
+    };
+    let bare = ROOT.trim_start_matches("0x");
+    let upper = format!("0x{}", bare.to_uppercase());
+    for root in [ROOT, bare, &upper] {
+        assert_eq!(ask("place", 1.into(), root).code, Some(1), "another place");
+        assert_eq!(ask("count", 3.into(), root).code, Some(0), "with 0x or not, in any case");
+    }
+    let longer = [&hashes[..], &hashes[..1]].concat();
+    let place = file_place(&good);
+    for (key, value, root, want) in [
+        ("proof", serde_json::json!(longer), ROOT, "`proof` has 2 hashes, and the leaf at this"),
+        ("proof", serde_json::json!([]), ROOT, "`proof` has 0 hashes, and the leaf at this"),
+        ("place", 3.into(), ROOT, "`place` is 3, where a tree of 3 leaves has none"),
+        ("count", 4.into(), ROOT, "`count` is 4, and 3 leaves were published"),
+        ("proof", serde_json::json!([hashes[0][..65]]), ROOT, "hash 0 (counted from 0) `0x"),
+        ("proof", serde_json::json!([hashes[0][..65]]), ROOT, "63 hex digits are an odd number"),
+        ("proof", serde_json::json!([hashes[0].replace('0', "o")]), ROOT, "which is no hex digit"),
+        (
+            "proof",
+            serde_json::json!([hashes[0][..64]]),
+            ROOT,
+            "a hash has 32 bytes, and these are 31",
+        ),
+        ("place", place.into(), &ROOT[..65], "root `0xfa438d"),
+        ("place", place.into(), &ROOT[..65], "63 hex digits are an odd number"),
+        ("place", "x".into(), ROOT, "proof.json: invalid type: string \"x\""),
+    ] {
+        let ended = ask(key, value, root);
+        assert!(matches!(ended.code, Some(1 | 2)), "{want}: {}{}", ended.out, ended.err);
+        assert!(ended.err.contains(want), "{want}: {}", ended.err);
+    }
+}
+
+/// The place in a proof that was printed.
+fn file_place(proof: &str) -> u64 {
+    let proof: serde_json::Value = serde_json::from_str(proof).unwrap();
+    proof["place"].as_u64().unwrap()
+}
+
+#[test]
+fn one_leaf_is_a_root_and_none_is_not() {
+    let folder = claims();
+    let at = folder.path();
+    let one = "index,account,amount\n0,0x5C69bEe701ef814a2B6a3EDD4B1652CB9cc5aA6f,100\n";
+    fs::write(at.join("one.csv"), one).unwrap();
+    // From Uniswap's own tests.
+    let want = "0xdefa96435aec82d201dbd2e5f050fb4e1fef5edac90ce1e03953f916a5e1132d";
+    assert_eq!(done(at, &["root", "one.csv", "--profile", "uniswap"]).trim(), want);
+    let proof = done(at, &["proof", "one.csv", "--profile", "uniswap", "--number", "0"]);
+    assert!(proof.contains("\"proof\":[]"), "{proof}");
+    fs::write(at.join("none.csv"), "index,account,amount\n").unwrap();
+    fs::write(at.join("none.json"), "[]").unwrap();
+    fs::write(at.join("none.ndjson"), "\n").unwrap();
+    for none in ["none.csv", "none.json", "none.ndjson"] {
+        let why = refused(at, 1, &["root", none, "--profile", "uniswap"]);
+        assert!(why.contains(&format!("{none} holds no leaf")), "{why}");
+    }
+}
+
+#[test]
 fn the_bench_measures_what_it_says() {
     let folder = claims();
     let args = ["bench", "--profile", "uniswap", "--leaves", "100", "--rounds", "1"];

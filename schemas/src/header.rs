@@ -23,6 +23,10 @@ pub const FAULT_TEXT: &str = "semel-fault-text";
 /// Dead letters: the stage that refused the record.
 pub const STAGE: &str = "semel-stage";
 
+/// The one stage or sink that a record is meant for: other readers of its topic pass it over. Set on
+/// commands about quarantined keys, and on dead letters that are taken again.
+pub const TO: &str = "semel-to";
+
 /// An ordered list of headers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers(Vec<(String, Vec<u8>)>);

@@ -11,7 +11,7 @@ use serde::{
 use crate::merkle::{
     hash::Hash,
     leaf::{Field, FieldError, FieldType, Value},
-    profile::{Duplicates, LeafOrder, Profile, by_name},
+    profile::{Duplicates, LeafOrder, Profile, by_name, rows::Row},
 };
 
 /// Part of a claim, or of the batch that it is in.
@@ -80,6 +80,12 @@ impl ClaimLeaf {
     /// # Errors
     /// The field into which the claim's part does not fit.
     pub fn leaf(&self, claim: &Claim, epoch: Epoch, index: u32) -> Result<Hash, FieldError> {
+        self.profile.leaf(&self.row(claim, epoch, index))
+    }
+
+    /// The values of that leaf: those of [`Profile::asked`], in order.
+    #[must_use]
+    pub fn row(&self, claim: &Claim, epoch: Epoch, index: u32) -> Row {
         let value = |part: &Part| match part {
             Part::User => Value::from(&claim.user.0[..]),
             Part::Index => Value::from(u64::from(index)),
@@ -89,7 +95,7 @@ impl ClaimLeaf {
             Part::Subject => Value::from(&attention::channel_key(&claim.channel)[..]),
             Part::Epoch => Value::from(epoch.0),
         };
-        self.profile.leaf(&self.parts.iter().map(value).collect::<Vec<_>>())
+        self.parts.iter().map(value).collect()
     }
 }
 

@@ -15,6 +15,7 @@ use semel_schemas::{
     claim::{self, Batch, RootRecord, RootStatus},
     codec,
     fault::{Fault, FaultCode},
+    sabotage::{Sabotage, sabotaged},
     time::Epoch,
 };
 use serde::{Deserialize, Serialize};
@@ -137,7 +138,9 @@ impl MerkleRoot {
                 open = Some((at, begun));
             }
             if let Some((_, hashes)) = &mut open {
-                let leaf = self.leaf.leaf(claim, batch.epoch, index).map_err(|why| {
+                let by_chunk = sabotaged(Sabotage::LeavesNumberedByChunk);
+                let number = if by_chunk { index - batch.first_index } else { index };
+                let leaf = self.leaf.leaf(claim, batch.epoch, number).map_err(|why| {
                     Fault::new(FaultCode::WrongType, format!("claim {}: {why}", claim.claim_id))
                 })?;
                 hashes.extend_from_slice(&leaf);

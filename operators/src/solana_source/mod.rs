@@ -392,6 +392,10 @@ impl Operator for SolanaSource {
         [RESUME].contains(&kind)
     }
 
+    fn source(&self) -> Option<&str> {
+        Some(&self.settings.name)
+    }
+
     fn outputs(&self) -> &'static [&'static str] {
         &[OBSERVED, UNDECODED, ALERTS]
     }

@@ -2,8 +2,8 @@
 //!
 //! `mod` questions and answers · `socket` the running process's Unix socket, mode 0600: one JSON
 //! question a line, any number of JSON answers, then `end` or `refused` · `view` what questions are
-//! answered from · one file for each question: `consume` · `lag` · `produce` · `publish` · `topics` ·
-//! `rows` records as they cross the socket · `show` as people read them.
+//! answered from · one file for each question: `consume` · `halt` · `lag` · `letters` · `produce` · `publish` ·
+//! `state` · `topics` · `trace` · `graph` a plan as a picture · `rows` records as they cross the socket · `show` as people read them.
 //!
 //! Each question is a function over a [`View`], so it is answered by a running process, on Kafka and
 //! on a stopped data folder by the same code. Answers are streamed: nothing here holds more than a
@@ -11,14 +11,19 @@
 //! transaction.
 
 pub mod consume;
+pub mod graph;
+pub mod halt;
 pub mod lag;
+pub mod letters;
 pub mod place;
 pub mod produce;
 pub mod publish;
 pub mod rows;
 pub mod show;
 pub mod socket;
+pub mod state;
 pub mod topics;
+pub mod trace;
 pub mod view;
 
 use serde::{Deserialize, Serialize};
@@ -41,6 +46,16 @@ pub enum Ask {
     Lag(lag::Lag),
     /// Write records to a topic.
     Produce(produce::Produce),
+    /// Read a stage's state.
+    State(state::State),
+    /// Read dead letters.
+    Letters(letters::Letters),
+    /// Take dead letters again, or leave them out.
+    Decide(letters::Decide),
+    /// Let a stage or sink stand still, or go on.
+    Halt(halt::Halt),
+    /// Follow a record through the pipeline.
+    Trace(trace::Trace),
 }
 
 /// An answer.
@@ -76,6 +91,22 @@ pub enum Answer {
         /// Its fault.
         text: String,
     },
+    /// A key of a stage's state.
+    State(state::StateRow),
+    /// A dead letter.
+    Letter(letters::LetterRow),
+    /// What became of dead letters.
+    Decided {
+        /// One row each.
+        rows: Vec<letters::DecidedRow>,
+    },
+    /// What became of a stage or sink.
+    Halted {
+        /// One sentence.
+        text: String,
+    },
+    /// A step of a record's way.
+    Step(trace::StepRow),
     /// Nothing new yet; the connection is alive.
     Beat,
     /// It could not be done.
@@ -134,5 +165,10 @@ pub fn answer(view: &View, ask: Ask, tell: &mut Tell<'_>) -> Result<(), Stop> {
         }),
         Ask::Lag(ask) => tell(Answer::Lag { rows: lag::lag(view, &ask)? }),
         Ask::Produce(ask) => tell(produce::produce(view, &ask)?),
+        Ask::State(ask) => state::state(view, &ask, tell),
+        Ask::Letters(ask) => letters::letters(view, &ask, tell),
+        Ask::Decide(ask) => tell(Answer::Decided { rows: letters::decide(view, &ask)? }),
+        Ask::Halt(ask) => tell(Answer::Halted { text: halt::halt(view, &ask)? }),
+        Ask::Trace(ask) => trace::trace(view, &ask, tell),
     }
 }

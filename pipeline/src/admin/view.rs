@@ -14,7 +14,7 @@ use semel_schemas::{
     record::OutRecord,
     request::{COMMAND, Command, CommandKind},
     time::WallTime,
-    topic::{NextOffset, Partition},
+    topic::{NextOffset, Partition, TopicName},
 };
 
 use super::Stop;
@@ -24,7 +24,7 @@ use crate::{
         status::Status,
         topology::{Stage, TopicRef},
     },
-    log::{Isolation, Log, LogError, Reader, TopicSpec},
+    log::{Isolation, Log, LogError, Reader},
     spec::plan::{Plan, SinkPlan},
 };
 
@@ -142,13 +142,16 @@ impl View {
                 nearest(short, &known)
             )));
         };
-        self.existing(spec)
+        self.existing(&spec.name)
     }
 
-    fn existing(&self, spec: &TopicSpec) -> Result<TopicRef, Stop> {
-        let info = self.log.topic(&spec.name)?;
-        let info = info.ok_or_else(|| LogError::NoTopic(spec.name.clone()))?;
-        Ok(TopicRef { name: spec.name.clone(), partitions: info.partitions })
+    /// A topic of the plan as it stands in the log.
+    ///
+    /// # Errors
+    /// [`Stop`] if it was not created yet.
+    pub fn existing(&self, name: &TopicName) -> Result<TopicRef, Stop> {
+        let info = self.log.topic(name)?.ok_or_else(|| LogError::NoTopic(name.clone()))?;
+        Ok(TopicRef { name: name.clone(), partitions: info.partitions })
     }
 
     /// First offset and last stable offset of each partition.

@@ -4,8 +4,14 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use semel::{
-    audit::{self, RootAudit},
-    spec::Spec,
+    audit::{
+        self, RootAudit,
+        book::{self, Book},
+    },
+    spec::{
+        Spec,
+        plan::{Plan, SinkPlan},
+    },
 };
 use semel_connectors::sinks::look::Look;
 use semel_schemas::solana::Address;
@@ -42,18 +48,20 @@ pub(super) fn audit(args: &Args) -> Done {
         .chains
         .get(&chain)
         .ok_or_else(|| Failure::Usage(format!("the spec has no chain `{chain}`")))?;
-    let sink = plan
-        .sinks
-        .iter()
-        .find(|sink| sink.mapping.tables.iter().any(|table| table.table == "roots"))
-        .ok_or_else(|| {
-            Failure::Usage("no sink of this spec writes the table `roots`".to_owned())
-        })?;
+    let sink = table(&plan, "roots")?;
     let audits = runtime.block_on(async {
         let look = Look::open(&sink.url).await.map_err(|e| e.to_string())?;
-        audit::roots(&look, &sink.schema, &**node, &mint).await
+        let book = Book::new(look, &sink.schema, book::profiles(&spec));
+        audit::roots(&book, &**node, &mint).await
     });
     report(&audits.map_err(Failure::Failed)?)
+}
+
+/// The sink that writes this table.
+pub(super) fn table<'a>(plan: &'a Plan, name: &str) -> Result<&'a SinkPlan, Failure> {
+    let writes = |sink: &&SinkPlan| sink.mapping.tables.iter().any(|table| table.table == name);
+    let sink = plan.sinks.iter().find(writes);
+    sink.ok_or_else(|| Failure::Usage(format!("no sink of this spec writes the table `{name}`")))
 }
 
 /// The chain and mint that roots are settled with.

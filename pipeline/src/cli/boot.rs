@@ -1,6 +1,12 @@
 //! From a spec file to connections: what `run`, `publish`, `topics` and `demo` share.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use semel::{
     folder::{DataFolder, FolderError},
@@ -19,6 +25,10 @@ use super::Failure;
 
 /// The address in a spec that means an in-process chain.
 pub(super) const DEVNET: &str = "devnet";
+
+/// How long a folder may be locked without anyone who answers: a process that starts or ends, or a
+/// command that has it open for the moment.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Reads and checks a spec.
 pub(super) fn load(
@@ -49,6 +59,20 @@ pub(super) fn checked(
 /// The process's environment.
 pub(super) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
+}
+
+/// Opens and locks the data folder of a process that is to run; a command that has it open for the
+/// moment is waited for.
+pub(super) fn folder_to_run(spec: &Spec) -> Result<DataFolder, FolderError> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match folder(spec) {
+            Err(FolderError::Locked { .. }) if Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(50));
+            }
+            opened => return opened,
+        }
+    }
 }
 
 /// Opens and locks the data folder. A process that was killed (or a machine that lost power) in the

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use semel::audit::{self, RootAudit};
+use semel::audit::{self, RootAudit, book::Book};
 use semel_connectors::{
     signer::Signer as _,
     signers::local::{LocalSigner, Readable},
@@ -202,7 +202,8 @@ impl Demo {
             let settled = rows.first().and_then(|row| row.first()).cloned().flatten();
             if settled.is_some_and(|count| count == want.to_string()) {
                 let mint = self.devnet.config().mint;
-                return audit::roots(&look, "", &self.devnet, &mint).await.map_err(Failure::Failed);
+                let book = Book::new(look, "", Vec::new());
+                return audit::roots(&book, &self.devnet, &mint).await.map_err(Failure::Failed);
             }
             if Instant::now() > deadline {
                 return Err(Failure::Failed(format!(

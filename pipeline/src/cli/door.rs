@@ -16,9 +16,6 @@ use semel::{
 
 use super::{Done, Failure, boot};
 
-/// How long a folder may be locked without anyone who answers: a process that starts or ends.
-const PATIENCE: Duration = Duration::from_secs(5);
-
 /// See the module.
 pub(super) enum Door {
     /// Through a running process.
@@ -44,7 +41,7 @@ impl Door {
                 path.display()
             )));
         }
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + boot::PATIENCE;
         loop {
             match boot::folder(spec) {
                 Ok(folder) => return boot::log(&spec.log, &folder).map(here),

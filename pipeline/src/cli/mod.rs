@@ -12,7 +12,10 @@ mod check;
 mod consume;
 mod demo;
 mod devnet;
+mod dlq;
 mod door;
+mod graph;
+mod halt;
 mod keygen;
 mod lag;
 mod merkle;
@@ -22,7 +25,9 @@ mod publish;
 mod repair;
 mod run;
 mod sim;
+mod state;
 mod topics;
+mod trace;
 #[cfg(feature = "kafka")]
 mod verify;
 
@@ -56,6 +61,18 @@ enum Command {
     Produce(produce::Args),
     /// Show how far each stage and sink has come, partition by partition
     Lag(lag::Args),
+    /// Show what a stage knows, key by key
+    State(state::Args),
+    /// Follow one record's way: what it caused, what was kept of it, the rows that it makes
+    Trace(trace::Args),
+    /// Draw the pipeline
+    Graph(graph::Args),
+    /// List dead letters, take them again, or leave them out
+    Dlq(dlq::Args),
+    /// Let a stage, source or sink stand still in every process, until it is resumed
+    Pause(halt::PauseArgs),
+    /// Let a stage, source or sink go on
+    Resume(halt::ResumeArgs),
     /// Compare what the database holds with what was published
     Audit(audit::Args),
     /// Kill, pause and cut off processes on your Kafka and PostgreSQL, and compare what came of it
@@ -112,6 +129,12 @@ pub(crate) fn main() -> ExitCode {
         Command::Consume(args) => consume::consume(&args),
         Command::Produce(args) => produce::produce(&args),
         Command::Lag(args) => lag::lag(&args),
+        Command::State(args) => state::state(&args),
+        Command::Trace(args) => trace::trace(&args),
+        Command::Graph(args) => graph::graph(&args),
+        Command::Dlq(args) => dlq::dlq(&args),
+        Command::Pause(args) => halt::pause(&args),
+        Command::Resume(args) => halt::resume(&args),
         Command::Audit(args) => audit::audit(&args),
         #[cfg(feature = "kafka")]
         Command::Verify(args) => verify::verify(&args),

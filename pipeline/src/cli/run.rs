@@ -80,7 +80,7 @@ pub(super) fn start(
     devnet: Option<Arc<dyn SolanaNode>>,
 ) -> Result<Running, Failure> {
     let failed = |e: &dyn std::fmt::Display| Failure::Failed(e.to_string());
-    let folder = boot::folder(spec).map_err(|e| failed(&e))?;
+    let folder = boot::folder_to_run(spec).map_err(|e| failed(&e))?;
     let path = PathBuf::from(&spec.pipeline.data);
     let instance =
         identity::instance(&path, spec.pipeline.instance.as_deref()).map_err(|e| failed(&e))?;

@@ -4,7 +4,7 @@
 use std::{path::PathBuf, thread};
 
 use semel::sim::{
-    Subject, Trace,
+    INVARIANTS, Subject, Trace,
     schedule::{self, Event},
     shrink::shrink,
     swarm::{self, Outcome, Runs, Swarm},
@@ -34,6 +34,12 @@ pub(super) struct Args {
     /// Switch a guard off, to see that it is missed (builds with `--features sabotage`)
     #[arg(long)]
     sabotage: Option<String>,
+    /// Check this invariant only (an id of pipeline/INVARIANTS.md) [default: all of them]
+    #[arg(long)]
+    invariant: Option<String>,
+    /// Print a failing seed as it is: its schedule is not made small
+    #[arg(long)]
+    no_shrink: bool,
     /// Threads, each with seeds of its own [default: the number of cores]
     #[arg(long)]
     jobs: Option<usize>,
@@ -60,10 +66,10 @@ pub(super) fn sim(args: &Args) -> Done {
         jobs: args.jobs.unwrap_or(cores),
         sabotage,
         runs: if args.twice { Runs::Twice } else { Runs::Once },
-        wanted: Vec::new(),
+        wanted: args.invariant.as_deref().map(known).transpose()?.into_iter().collect(),
     };
     if args.trace {
-        let report = swarm::one(swarm.subject.as_ref(), swarm.first, sabotage, Trace::Written);
+        let report = swarm.one(swarm.first, Trace::Written);
         for line in report.map_err(usage)?.trace {
             output::line(&line)?;
         }
@@ -71,7 +77,7 @@ pub(super) fn sim(args: &Args) -> Done {
     let outcome = swarm.run().map_err(usage)?;
     if let Some((seed, failure)) = &outcome.failed {
         output::line(&format!("seed {seed}: {}: {}", failure.invariant, failure.text))?;
-        if failure.invariant != "TWICE" {
+        if failure.invariant != "TWICE" && !args.no_shrink {
             explain(&swarm, *seed, &failure.invariant)?;
         }
     }
@@ -97,14 +103,16 @@ fn named(name: &str) -> Result<Sabotage, Failure> {
     })
 }
 
+fn known(id: &str) -> Result<&'static str, Failure> {
+    INVARIANTS.into_iter().find(|known| *known == id).ok_or_else(|| {
+        Failure::Usage(format!("there is no invariant `{id}`; known: {}", INVARIANTS.join(", ")))
+    })
+}
+
 /// Options and schedule of a failing seed, shrunk.
 fn explain(swarm: &Swarm, seed: u64, invariant: &str) -> Done {
     let usage = |lines: Vec<String>| Failure::Usage(lines.join("\nsemel: "));
-    let subject = match &swarm.subject {
-        Some(subject) => subject.clone(),
-        None => Subject::of_seed(seed).map_err(usage)?,
-    };
-    let options = subject.options(seed);
+    let (subject, options) = swarm.of_seed(seed).map_err(usage)?;
     let events = schedule::draw(&options);
     let shrunk: Vec<Event> =
         swarm::broken_for(swarm.sabotage, || shrink(&subject, &options, &events, invariant));

@@ -10,6 +10,7 @@ use semel_schemas::{
     fault::{Fault, FaultCode},
     header::{self, Headers},
     record::{OutRecord, Record, derived_id},
+    sabotage::{Sabotage, sabotaged},
     topic::Partition,
 };
 
@@ -20,7 +21,22 @@ const HEADERS_MAX: usize = 40_000;
 const TEXT_MAX: usize = 2_000;
 /// Header of a letter that would be too large for the log with its value: the value's size. The
 /// original record is where `semel-origin` says.
-const OMITTED: &str = "semel-omitted-bytes";
+pub(crate) const OMITTED: &str = "semel-omitted-bytes";
+
+/// Whether a record is meant for one reader of its topic, and `name` is another one.
+#[must_use]
+pub fn is_for_another(record: &Record, name: &str) -> bool {
+    record.headers.get(header::TO).is_some_and(|to| to != name.as_bytes())
+}
+
+/// The record as the sink `name` takes it: one that is meant for another reader has neither type nor
+/// value, so that it makes no row, and its offset counts all the same.
+pub(in crate::engine) fn for_sink(record: Record, name: &str) -> Record {
+    if is_for_another(&record, name) {
+        return Record { headers: Headers::new(), value: None, ..record };
+    }
+    record
+}
 
 /// What an operator sees of a record.
 ///
@@ -36,7 +52,9 @@ pub fn envelope(stage: &Stage, record: &Record) -> Result<Envelope, Fault> {
             format!("the record has {size} bytes; the limit is {}", stage.limits.record_bytes_max),
         ));
     }
-    codec::check_version(record.headers.get_str(header::VERSION))?;
+    if !sabotaged(Sabotage::UnknownVersionTaken) {
+        codec::check_version(record.headers.get_str(header::VERSION))?;
+    }
     let kind = match record.headers.get(header::TYPE) {
         Some(kind) => String::from_utf8(kind.to_vec()).ok(),
         None => stage.input_type.clone(),
@@ -126,6 +144,9 @@ pub fn notice(stage: &Stage, at: Partition, what: &str, fault: &Fault) -> OutRec
 
 fn reason(stage: &str, mut headers: Headers, fault: &Fault) -> Headers {
     headers.set(header::STAGE, stage.as_bytes());
+    if sabotaged(Sabotage::LetterWithoutReason) {
+        return headers;
+    }
     headers.set(header::FAULT, fault.code.text());
     headers.set(header::FAULT_TEXT, short(&fault.text));
     headers

@@ -65,6 +65,13 @@ pub trait EffectPort: Send {
     fn outcomes(&mut self) -> Vec<Done>;
 }
 
+/// Whether a full key of the state is that of a recorded effect: its value is gone once it is
+/// answered.
+#[must_use]
+pub fn is_pending(full_key: &[u8]) -> bool {
+    full_key.split(|byte| *byte == 0).next() == Some(PENDING.as_bytes())
+}
+
 /// Records an effect under the next attempt number. One pending under the same id is replaced.
 pub fn record(state: &mut Overlay, operator: u8, attempt: u64, request: EffectRequest) {
     forget(state, operator, &request.id);

@@ -210,6 +210,16 @@ mod tests {
         overlay.write("s", key.as_bytes(), value.map(|v| v.as_bytes().to_vec()));
     }
 
+    fn promote(overlay: &mut Overlay) {
+        overlay
+            .promote(&Checkpoint {
+                changelog_next: semel_schemas::topic::NextOffset(1),
+                topic_id: semel_schemas::topic::TopicId("t".into()),
+                promoted_at: semel_schemas::time::WallTime(0),
+            })
+            .unwrap();
+    }
+
     fn keys(overlay: &Overlay, limit: usize) -> Vec<String> {
         let pairs = overlay.scan("s", b"", b"", limit);
         pairs.into_iter().map(|(k, _)| String::from_utf8(k).unwrap()).collect()
@@ -248,13 +258,7 @@ mod tests {
             put(&mut overlay, key, Some("1"));
         }
         overlay.keep_step();
-        overlay
-            .promote(&Checkpoint {
-                changelog_next: semel_schemas::topic::NextOffset(1),
-                topic_id: semel_schemas::topic::TopicId("t".into()),
-                promoted_at: semel_schemas::time::WallTime(0),
-            })
-            .unwrap();
+        promote(&mut overlay);
         put(&mut overlay, "b", None);
         overlay.keep_step();
         put(&mut overlay, "bb", Some("2"));
@@ -292,13 +296,7 @@ mod tests {
             let mut model = BTreeMap::new();
             fill(&mut overlay, &mut model, &layers[0]);
             overlay.keep_step();
-            overlay
-                .promote(&Checkpoint {
-                    changelog_next: semel_schemas::topic::NextOffset(1),
-                    topic_id: semel_schemas::topic::TopicId("t".into()),
-                    promoted_at: semel_schemas::time::WallTime(0),
-                })
-                .unwrap();
+            promote(&mut overlay);
             fill(&mut overlay, &mut model, &layers[1]);
             overlay.keep_step();
             fill(&mut overlay, &mut model, &layers[2]);

@@ -1,13 +1,14 @@
 //! The host: threads, clocks and the tokio runtime around the engine. One process is one host.
 //!
 //! `mod` start to end · `worker` the loop of one lane's thread · `ports` between lanes and
-//! connectors · `clock` the wall clock · `identity` the instance id.
+//! connectors · `gate` what is paused · `clock` the wall clock · `identity` the instance id.
 //!
 //! Invariants: nothing blocking runs on a tokio worker, nothing async on a lane's thread; a lane
 //! that cannot go on for a reason outside is built anew with back-off, one that cannot go on at all
 //! ends the process with one sentence.
 
 mod clock;
+pub mod gate;
 pub mod identity;
 pub mod ports;
 mod worker;
@@ -164,15 +165,17 @@ impl Host {
                 }),
             ));
         }
-        let mut threads = Vec::new();
+        let (gate, commands) =
+            gate::watch(&parts.log, &parts.plan.commands, &stop).map_err(|e| e.to_string())?;
+        let mut threads = vec![commands];
         #[cfg(feature = "sabotage")]
         let broken = broken()?;
         for (name, mut worker) in workers {
-            let (stop, tell) = (stop.clone(), tell.clone());
+            let (stop, tell, gate) = (stop.clone(), tell.clone(), gate.clone());
             let spawned = thread::Builder::new().name(name).spawn(move || {
                 #[cfg(feature = "sabotage")]
                 let _off = broken.map(semel_schemas::sabotage::Sabotage::begin);
-                let end = worker::run(&mut *worker, &stop);
+                let end = worker::run(&mut *worker, &gate, &stop);
                 tell.send(end).ok();
             });
             threads.push(spawned.map_err(|e| format!("a lane's thread cannot be started: {e}"))?);

@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 
 use super::{
     clock::JumpClock,
+    gate::Gate,
     ports::{DatabasePort, PerformerPort},
 };
 use crate::{
@@ -41,6 +42,8 @@ const REPLACED_WINDOW: Duration = Duration::from_secs(60);
 
 /// One lane of either kind.
 pub(super) trait Worker: Send {
+    /// The stage or sink.
+    fn name(&self) -> &str;
     /// Joins the group; an earlier lane is dropped.
     fn build(&mut self) -> Result<(), LaneError>;
     /// One cycle.
@@ -64,6 +67,10 @@ pub(super) struct StageWorker {
 }
 
 impl Worker for StageWorker {
+    fn name(&self) -> &str {
+        &self.stage.name
+    }
+
     fn build(&mut self) -> Result<(), LaneError> {
         self.lane = None;
         self.lane = Some(Lane::join(LaneParts {
@@ -103,6 +110,10 @@ pub(super) struct SinkWorker {
 }
 
 impl Worker for SinkWorker {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
     fn build(&mut self) -> Result<(), LaneError> {
         self.lane = None;
         let topic = self.topic.name.clone();
@@ -129,16 +140,17 @@ impl Worker for SinkWorker {
     }
 }
 
-/// Runs a worker until `stop`, or until it cannot go on: then `stop` is set for all.
+/// Runs a worker until `stop`, or until it cannot go on: then `stop` is set for all. While the gate
+/// is shut it is drained and out of its group.
 ///
 /// # Errors
 /// The sentence of the failure that ended it.
-pub(super) fn run(worker: &mut dyn Worker, stop: &AtomicBool) -> Result<(), String> {
+pub(super) fn run(worker: &mut dyn Worker, gate: &Gate, stop: &AtomicBool) -> Result<(), String> {
     let mut clock = JumpClock::new(CLOCK_JUMP_MAX);
     let mut backoff = BACKOFF.0;
     let mut replaced_at = None;
     let result = loop {
-        let error = match run_once(worker, stop, &mut clock, &mut backoff) {
+        let error = match run_once(worker, gate, stop, &mut clock, &mut backoff) {
             Ok(()) => break Ok(()),
             Err(error) => error,
         };
@@ -160,18 +172,29 @@ pub(super) fn run(worker: &mut dyn Worker, stop: &AtomicBool) -> Result<(), Stri
 
 fn run_once(
     worker: &mut dyn Worker,
+    gate: &Gate,
     stop: &AtomicBool,
     clock: &mut JumpClock,
     backoff: &mut Duration,
 ) -> Result<(), LaneError> {
     let fatal = |error: super::clock::ClockJump| LaneError::Fatal(error.to_string());
-    worker.build()?;
-    while !stop.load(Ordering::SeqCst) {
-        if worker.step(clock.now().map_err(fatal)?)? {
-            *backoff = BACKOFF.0;
+    let goes_on = || !stop.load(Ordering::SeqCst);
+    while goes_on() {
+        while goes_on() && gate.is_shut(worker.name()) {
+            thread::sleep(IDLE);
         }
+        if !goes_on() {
+            break;
+        }
+        worker.build()?;
+        while goes_on() && !gate.is_shut(worker.name()) {
+            if worker.step(clock.now().map_err(fatal)?)? {
+                *backoff = BACKOFF.0;
+            }
+        }
+        worker.drain(clock.now().map_err(fatal)?)?;
     }
-    worker.drain(clock.now().map_err(fatal)?)
+    Ok(())
 }
 
 /// Whether building the lane anew would end the same way. `replaced_at`: when we were replaced in

@@ -1,14 +1,15 @@
 //! Leaf data from files: CSV, JSON, NDJSON and Parquet as the rows of a Merkle profile.
 //!
 //! `mod` the formats and rows of a profile · [`csv`] · [`json`] (a list, or an object a line) ·
-//! `parquet` (feature `parquet`) · [`sealed`] trees as files · [`second`] roots by another
-//! implementation. May not live here: how rows become leaves (`semel_operators::merkle`).
+//! `parquet` (feature `parquet`) · [`sealed`] trees as files · [`epochs`] those of a pipeline's closed
+//! epochs · [`second`] roots by another implementation. May not live here: how rows become leaves (`semel_operators::merkle`).
 //!
 //! Invariants: what cannot be read is refused with file, line and field, and then nothing is used;
 //! nothing is trimmed, rounded or guessed. Numbers stay text until a field reads them, so that none
 //! is cut to the 53 bits of a float.
 
 mod csv;
+pub mod epochs;
 mod json;
 #[cfg(feature = "parquet")]
 mod parquet;
@@ -25,7 +26,12 @@ use std::{
 use clap::ValueEnum;
 use semel_operators::merkle::{
     explain::Record,
-    profile::{Profile, rows::Row},
+    hash::Hash,
+    profile::{
+        Duplicates, Profile,
+        rows::{Row, RowError},
+    },
+    tree::Tree,
 };
 
 /// How a file is written.
@@ -146,23 +152,45 @@ impl Source {
         self.not_empty(all)
     }
 
-    /// All rows of the profile. `progress` hears how many were read.
+    /// The tree of all rows by the profile, and the rows as they are arranged in it. `progress` hears
+    /// how many were read.
     ///
     /// # Errors
-    /// As [`Source::each`], a field that is missing or does not fit, and a file without a row.
-    pub fn rows(
+    /// As [`Source::each`]; a field that is missing or does not fit; equal rows where the profile
+    /// refuses them; too few rows, or too many.
+    pub fn tree(
         &self,
         profile: &Profile,
         progress: &mut dyn FnMut(usize),
-    ) -> Result<Vec<Row>, String> {
-        let mut all = Vec::new();
+    ) -> Result<(Tree, Vec<Row>), String> {
+        let (rows, places) = self.rows(profile, progress)?;
+        let wrong = |why: &dyn fmt::Display| format!("{}, {why}", self.path.display());
+        if profile.duplicates == Duplicates::Refuse {
+            refuse_equal(profile, &rows, &places).map_err(|why| wrong(&why))?;
+        }
+        profile.tree(rows).map_err(|why| match why {
+            RowError::Field { row, error } if row < places.len() => {
+                wrong(&format_args!("{}, {error}", places[row]))
+            }
+            why => format!("{}: {why}", self.path.display()),
+        })
+    }
+
+    /// All rows of the profile, each with its place.
+    fn rows(
+        &self,
+        profile: &Profile,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<(Vec<Row>, Vec<Place>), String> {
+        let (mut rows, mut places) = (Vec::new(), Vec::new());
         self.each(&mut |place, record| {
             let row = row(profile, &record).map_err(|why| format!("{place}, {why}"))?;
-            all.push(row);
-            progress(all.len());
+            rows.push(row);
+            places.push(place);
+            progress(rows.len());
             Ok(())
         })?;
-        self.not_empty(all)
+        Ok((self.not_empty(rows)?, places))
     }
 
     fn not_empty<T>(&self, all: Vec<T>) -> Result<Vec<T>, String> {
@@ -190,6 +218,23 @@ pub fn row(profile: &Profile, record: &Record) -> Result<Row, String> {
     let row: Row = profile.asked().map(value).collect::<Result<_, _>>()?;
     profile.encode(&row).map_err(|why| why.to_string())?;
     Ok(row)
+}
+
+/// Refuses the first row that gives the same leaf as one before it.
+fn refuse_equal(profile: &Profile, rows: &[Row], places: &[Place]) -> Result<(), String> {
+    let hash = |row: &Row| profile.leaf(row).map_err(|why| why.to_string());
+    let leaves: Vec<Hash> = rows.iter().map(hash).collect::<Result<_, _>>()?;
+    let mut order: Vec<usize> = (0..leaves.len()).collect();
+    order.sort_by_key(|at| leaves[*at]);
+    let equal = order.windows(2).filter(|pair| leaves[pair[0]] == leaves[pair[1]]);
+    match equal.min_by_key(|pair| pair[1]) {
+        Some(pair) => Err(format!(
+            "{}: it gives the same leaf as {}, which `duplicates` = \"refuse\" of `{profile}` does \
+             not allow: drop one",
+            places[pair[1]], places[pair[0]]
+        )),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -32,7 +32,8 @@ pub fn write(path: &Path, profile: &Profile, tree: &Tree) -> Result<(), String> 
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".part");
+    // Another process may be writing the same tree: each writes a part of its own.
+    name.push(format!(".part-{}", std::process::id()));
     let part = folder.join(name);
     let written = || -> std::io::Result<()> {
         let file = OpenOptions::new().write(true).create(true).truncate(true).open(&part)?;
@@ -63,6 +64,12 @@ impl Levels {
         let unread = |why| format!("{} cannot be read: {why}", path.display());
         let file = File::open(path).map_err(unread)?;
         Ok(Self { map: map(&file).map_err(unread)?, path: path.to_owned() })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The name of the profile that they were sealed by.

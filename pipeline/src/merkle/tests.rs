@@ -19,7 +19,7 @@ fn file(name: &str, content: impl AsRef<[u8]>) -> Temporary {
 fn rows(name: &str, content: impl AsRef<[u8]>) -> Result<Vec<Row>, String> {
     let file = file(name, content);
     let profile = by_name("uniswap").unwrap();
-    let rows = Source::new(&file.1, None)?.rows(&profile, &mut |_| {});
+    let rows = Source::new(&file.1, None)?.rows(&profile, &mut |_| {}).map(|(rows, _)| rows);
     // The folder's name is another in every run.
     rows.map_err(|why| why.replace(&format!("{}/", file.0.path().display()), ""))
 }
@@ -72,6 +72,64 @@ fn errors_name_file_line_and_field() {
     }
     let why = rows("a.csv", b"index,account,amount\n0,\xff,1\n").unwrap_err();
     assert!(why.contains("a.csv, line 2: value 2 is no UTF-8"), "{why}");
+}
+
+/// What a person reads of a file by this profile, without the folder's name.
+fn tree_of(profile: &Profile, content: &str) -> Result<usize, String> {
+    let file = file("a.csv", content);
+    let tree = Source::new(&file.1, None)?.tree(profile, &mut |_| {});
+    let folder = format!("{}/", file.0.path().display());
+    tree.map(|(tree, _)| tree.count()).map_err(|why| why.replace(&folder, ""))
+}
+
+#[test]
+fn rows_that_give_no_tree_are_named_by_their_lines() {
+    let define = |toml: &str| -> Profile { toml::from_str(toml).unwrap() };
+    let refuse = define("name = \"own\"\nbase = \"uniswap\"\nduplicates = \"refuse\"\n");
+    let head = "index,account,amount\n";
+    let twice = format!("{head}0,{A},7\n1,{A},7\n2,{A},7\n1,{A},7\n0,{A},7\n");
+    let why = tree_of(&refuse, &twice).unwrap_err();
+    assert!(why.starts_with("a.csv, line 5: it gives the same leaf as line 3"), "{why}");
+    assert_eq!(
+        tree_of(&by_name("uniswap").unwrap(), &twice),
+        Ok(3),
+        "dropped, as the profile says"
+    );
+    // Equal claimants are merged, and their sum does not fit.
+    let key = "29d2S7vB453rNYFdR5Ycwt7y9haRT5fwVwL9zTmBhfV2";
+    let sum = format!("claimant,unlocked,locked\n{key},{max},0\n{key},1,0\n", max = u64::MAX);
+    let why = tree_of(&by_name("jito").unwrap(), &sum).unwrap_err();
+    assert!(why.starts_with("a.csv, line 3, field `unlocked`: the sum, "), "{why}");
+    assert!(why.contains("needs 65 bits, and the field has 64"), "{why}");
+    // A number beyond the width of its field, at both widths that profiles use.
+    let wide = format!("claimer,index,amount,id\n{key},0,18446744073709551616,x\n");
+    let why = tree_of(&by_name("ao-claim-v0").unwrap(), &wide).unwrap_err();
+    assert!(
+        why.starts_with("a.csv, line 2, field `amount`: 18446744073709551616 needs 65"),
+        "{why}"
+    );
+    let wide = format!("claimer,index,amount,id\n{key},4294967296,1,x\n");
+    let why = tree_of(&by_name("ao-claim-v0").unwrap(), &wide).unwrap_err();
+    assert!(why.starts_with("a.csv, line 2, field `index`: 4294967296 needs 33 bits"), "{why}");
+    // Too few leaves, too many, an id that is too long.
+    let why = tree_of(
+        &by_name("murky").unwrap(),
+        &format!("claimer,index,amount,id\n0x{},0,1,x\n", "11".repeat(32)),
+    );
+    let why = why.unwrap_err();
+    assert!(why.starts_with("a.csv: the tree has 1 leaves, and a root needs at least 2"), "{why}");
+    let few =
+        define("name = \"own\"\nbase = \"uniswap\"\n[limits]\nleaves_max = 2\nproof_max = 1\n");
+    let why = tree_of(&few, &twice).unwrap_err();
+    assert!(
+        why.starts_with("a.csv: 3 leaves are more than the 2 that the profile allows"),
+        "{why}"
+    );
+    let short = define("name = \"own\"\nbase = \"ao-claim-v0\"\n[limits]\nbytes_max = 4\n");
+    let why =
+        tree_of(&short, &format!("claimer,index,amount,id\n{key},0,1,four\n{key},1,1,fives\n"));
+    let why = why.unwrap_err();
+    assert!(why.starts_with("a.csv, line 3, field `id`: "), "{why}");
 }
 
 #[test]

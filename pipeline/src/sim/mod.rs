@@ -58,10 +58,14 @@ use self::{
 pub use self::{samples::Sample, tap::Armed, world::Failure};
 use crate::{
     engine::{counts::Board, status::Status},
-    log::{Log as _, sim::SimLog},
+    log::{Cleanup, Log as _, sim::SimLog},
     spec::{Spec, parse, plan::Plan},
     testing::driver::START_MS,
 };
+
+/// Ids of the invariants, as in `pipeline/INVARIANTS.md`.
+pub const INVARIANTS: [&str; 9] =
+    ["ONCE", "INTENT", "COMMIT-FIRST", "ORDER", "ROOT", "SAME", "UNDO", "RESUME", "REFUSE"];
 
 /// The pipeline that ships, as it is in the repository.
 const ATTENTION: &str = include_str!("../../../deploy/specs/attention-oracle.toml");
@@ -213,7 +217,11 @@ fn build(
     sim.set_membership(options.membership);
     sim.set_generations(options.generations);
     for topic in &plan.topics {
-        sim.create_topic(topic).map_err(|error| one(error.to_string()))?;
+        let mut topic = topic.clone();
+        if let Cleanup::Compact { tombstone_ms } = &mut topic.cleanup {
+            *tombstone_ms = options.tombstone_ms;
+        }
+        sim.create_topic(&topic).map_err(|error| one(error.to_string()))?;
     }
     let names = Names {
         chains: spec.chains.keys().cloned().collect(),
@@ -263,6 +271,8 @@ fn build(
         trace: (trace == Trace::Written).then(Vec::new),
         failure: None,
         markers_until: 0,
+        markers_every_ms: 0,
+        marker_at: 0,
         stall_until: 0,
         calm: false,
         nested: false,

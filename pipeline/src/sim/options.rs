@@ -9,6 +9,9 @@ use crate::{
     log::sim::{Generations, Membership},
 };
 
+/// Tombstones live for a day, unless they are short.
+const DAY_MS: u64 = 86_400_000;
+
 /// Names of channels.
 pub(super) const CHANNELS: [&str; 4] = ["alpha", "beta", "gamma", "delta"];
 
@@ -135,6 +138,14 @@ pub struct Options {
     pub window_slots: u64,
     /// How long an order waits for the nonce before it.
     pub gap_timeout_ms: u64,
+    /// How long tombstones of changelogs live. Where clocks jump and processes stand still as long
+    /// as this run, no shorter than the run: a copy's age is judged by clocks.
+    pub tombstone_ms: u64,
+    /// Most records of one step of an operator.
+    pub outputs_max: u64,
+    /// The invariants that are checked; none: all of them. What ends a run otherwise (a lane that
+    /// stops or panics) ends it all the same.
+    pub only: Vec<&'static str>,
 }
 
 impl Options {
@@ -155,7 +166,7 @@ impl Options {
         let kinds: Vec<Kind> =
             KINDS.iter().copied().filter(|_| rng.chance(1, 3) && !calm).collect();
         let most = if kinds.is_empty() { 0 } else { 24 };
-        Self {
+        let mut options = Self {
             seed,
             feed,
             processes: usize::try_from(rng.within(1, 3)).unwrap_or(1),
@@ -178,7 +189,25 @@ impl Options {
             threshold_secs: rng.below(2),
             window_slots: *rng.pick(&[12, 1_000_000, 1_000_000]),
             gap_timeout_ms: *rng.pick(&[500, 4_000]),
+            tombstone_ms: DAY_MS,
+            outputs_max: *rng.pick(&[500, 500, 4]),
+            only: Vec::new(),
+        };
+        if rng.chance(1, 8) && !options.kinds.is_empty() {
+            options.age(&mut rng);
         }
+        options
+    }
+
+    /// A run in which local copies are too old to be used.
+    fn age(&mut self, rng: &mut Rng) {
+        let blurs = [Kind::Pause, Kind::Freeze, Kind::Clock, Kind::Storm];
+        self.kinds.retain(|kind| !blurs.contains(kind));
+        self.kinds.extend([Kind::Disk, Kind::Compact]);
+        self.kinds.sort_unstable();
+        self.kinds.dedup();
+        self.tombstone_ms = rng.within(5_000, 7_000);
+        self.horizon_ms = self.horizon_ms.max(12_000);
     }
 
     /// The slot in which a run begins: the first one of epoch 1 (the program takes no epoch 0).
@@ -202,6 +231,7 @@ impl Options {
             "FINALIZE_THRESHOLD_SECS" => self.threshold_secs.to_string(),
             "AUTO_PUBLISH" => "true".to_owned(),
             "DEDUPE_WINDOW_SLOTS" => self.window_slots.to_string(),
+            "STEP_OUTPUTS_MAX" => self.outputs_max.to_string(),
             "GAP_TIMEOUT_MS" => self.gap_timeout_ms.to_string(),
             _ => return None,
         })

@@ -20,7 +20,7 @@ use super::{
     chain::{Chain, NodeFault, ready},
     options::Options,
     rng::scattered,
-    schedule::{DatabaseFault, EffectFault},
+    schedule::{Asks, DatabaseFault, EffectFault},
     wire::{Asked, Question, Wire},
 };
 use crate::{
@@ -50,6 +50,8 @@ enum Way {
     There(Asked, Option<DatabaseFault>, Option<EffectFault>),
     /// An outcome on its way back.
     Outcome(u64, Done),
+    /// The second half of a status.
+    Half(u64, Box<Job>, Outcome),
     /// An answer of a database on its way back.
     Answer(u64, (Partition, u64, SinkAnswer)),
     /// A write whose asker was told that nothing is known.
@@ -68,8 +70,8 @@ pub(super) struct Outside {
     way: BTreeMap<(u64, u64), Way>,
     number: u64,
     /// What the node does wrong, and for how many effects more.
-    pub(super) node: Option<(NodeFault, u32)>,
-    pub(super) effect: Vec<EffectFault>,
+    pub(super) node: Option<(NodeFault, u32, Option<Asks>)>,
+    pub(super) effect: Vec<(EffectFault, Option<Asks>)>,
     pub(super) write: Vec<DatabaseFault>,
     pub(super) down_until: u64,
     /// (sink, partition) → until when its offset row is held.
@@ -135,9 +137,12 @@ impl Outside {
             let mut due = now_ms + latency;
             let (mut fault, mut effect) = (None, None);
             match &asked.question {
-                Question::Effect(_) => {
-                    effect =
-                        if self.effect.is_empty() { None } else { Some(self.effect.remove(0)) };
+                Question::Effect(job) => {
+                    let asks = Asks::of(&job.effect);
+                    let fits =
+                        |(_, of): &(EffectFault, Option<Asks>)| of.is_none_or(|of| of == asks);
+                    let found = self.effect.iter().position(fits);
+                    effect = found.map(|at| self.effect.remove(at).0);
                     if let Some(EffectFault::Slow(ms)) = effect {
                         due += ms;
                     }
@@ -156,6 +161,13 @@ impl Outside {
                     self.there(now_ms, asked, fault, effect, note);
                 }
                 Way::Outcome(lane, done) => self.wire.done(lane, done),
+                Way::Half(lane, job, first) => {
+                    let outcome = torn(first, self.chain.perform(&job.effect, None));
+                    note(format_args!("the other half of {}: {}", job.attempt, Told(&outcome)));
+                    let done = Done { task: job.task, attempt: job.attempt, outcome };
+                    let back = now_ms + self.latency();
+                    self.send(back, Way::Outcome(lane, done));
+                }
                 Way::Answer(lane, answer) => self.wire.answered(lane, answer),
                 Way::Landing(sink, partition, ask) => {
                     let landed = self.ask(sink, partition, &ask);
@@ -208,7 +220,9 @@ impl Outside {
         note: Note<'_>,
     ) {
         let node = match &mut self.node {
-            Some((fault, left)) if *left > 0 => {
+            Some((fault, left, of))
+                if *left > 0 && of.is_none_or(|of| of == Asks::of(&job.effect)) =>
+            {
                 *left -= 1;
                 Some(*fault)
             }
@@ -228,10 +242,19 @@ impl Outside {
                 back += ms.min(EFFECT_DEADLINE_MS);
                 self.chain.perform(&job.effect, node)
             }
-            Some(EffectFault::Slow(_)) | None => self.chain.perform(&job.effect, node),
+            Some(EffectFault::Slow(_) | EffectFault::Again(_) | EffectFault::Torn(_)) | None => {
+                self.chain.perform(&job.effect, node)
+            }
         };
         note(format_args!("effect {} of {:?}: {}", job.attempt, job.task.0, Told(&outcome)));
+        if let Some(EffectFault::Torn(ms)) = fault {
+            self.send(back + ms, Way::Half(lane, Box::new(job.clone()), outcome));
+            return;
+        }
         let done = Done { task: job.task, attempt: job.attempt, outcome };
+        if let Some(EffectFault::Again(ms)) = fault {
+            self.send(back + ms, Way::Outcome(lane, done.clone()));
+        }
         self.send(back, Way::Outcome(lane, done));
     }
 
@@ -291,6 +314,17 @@ impl Outside {
                 SinkAnswer::Write(written.unwrap_or_else(|| Err(waits())))
             }
         }
+    }
+}
+
+/// A status whose halves were read apart: the transaction was looked for first. Of anything else
+/// the later answer counts.
+fn torn(first: Outcome, second: Outcome) -> Outcome {
+    match (first, second) {
+        (Outcome::Status { found, .. }, Outcome::Status { context_slot, finalized_height, .. }) => {
+            Outcome::Status { context_slot, finalized_height, found }
+        }
+        (_, second) => second,
     }
 }
 

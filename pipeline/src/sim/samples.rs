@@ -26,6 +26,10 @@ use super::{
 
 /// The mark of a poison.
 pub(super) const POISON: &str = "poison-";
+/// The mark of a claim that the first stage admits and the second one refuses.
+pub(super) const ROGUE: &str = "rogue-";
+/// The mark, in JSON, of an order that no table takes: a database stores no NUL.
+pub(super) const UNFIT: &str = "\\u0000";
 
 /// One record to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +78,17 @@ pub enum Sample {
         /// Channel or key.
         channel: u8,
     },
+    /// A claim that only the second stage refuses.
+    Rogue {
+        /// What is wrong with it.
+        kind: u8,
+        /// Its number: makes its mark.
+        number: u32,
+        /// Channel.
+        channel: u8,
+        /// Slot.
+        slot: u64,
+    },
     /// An order.
     Order {
         /// Key.
@@ -82,12 +97,15 @@ pub enum Sample {
         track: u8,
         /// Nonce.
         nonce: u64,
-        /// Which order of this nonce: equal ones are one order.
+        /// Which order of this nonce: equal ones are one order; no table takes [`UNFIT_VARIANT`].
         variant: u8,
         /// Produced into a partition that is not its key's.
         misplaced: bool,
     },
 }
+
+/// The variant of an order that bears [`UNFIT`].
+const UNFIT_VARIANT: u8 = 2;
 
 /// Everything that is fed in, in order.
 pub(super) fn inputs(options: &Options) -> Vec<Event> {
@@ -159,6 +177,11 @@ fn script(options: &Options, rng: &mut Rng) -> Vec<Event> {
                 samples.push(poison(options, rng, number));
                 continue;
             }
+            if rng.chance(1, 24) {
+                let (kind, channel) = (small(rng, 3), small(rng, options.channels.into()));
+                samples.push(Sample::Rogue { kind, number, channel, slot });
+                continue;
+            }
             let user = small(rng, options.users.into());
             let channel = small(rng, options.channels.into());
             // After a fork, facts of slots that were complete already come on the new one.
@@ -194,7 +217,11 @@ fn orders(options: &Options, rng: &mut Rng) -> Vec<Event> {
         // Some nonces are never sent, some come again, some as another order.
         *next += if rng.chance(1, 20) { 2 } else { 1 };
         let nonce = (*next - 1).saturating_sub(if rng.chance(1, 6) { 1 } else { 0 });
-        let variant = u8::from(rng.chance(1, 12));
+        let variant = match rng.below(24) {
+            0 | 1 => 1,
+            2 | 3 => UNFIT_VARIANT,
+            _ => 0,
+        };
         let misplaced = rng.chance(1, 16);
         // Shuffled: nonces follow each other in time, within some distance.
         let spread = options.horizon_ms / 8;
@@ -244,18 +271,7 @@ impl Sample {
         match self {
             Self::Claim { user, channel, epoch, fact, slot, misplaced } => {
                 let channel = CHANNELS[usize::from(channel) % CHANNELS.len()];
-                let claim = Claim {
-                    claim_id: claim_id(channel, user, epoch),
-                    channel: channel.to_owned(),
-                    user: user_key(user),
-                    id: format!("twitch:{channel}:u{user}"),
-                    amount: Amount(1_000 + u64::from(fact)),
-                    slot: Slot(slot),
-                    signature: signature(fact),
-                    tx_index: fact % 5,
-                    ix_index: fact % 2,
-                    block_time: 1_700_000_000 + slot,
-                };
+                let claim = claimed(channel, claim_id(channel, user, epoch), user, fact, slot);
                 let value = Some(codec::encode(&claim));
                 vec![record(place, claim::CLAIM, channel, value, misplaced)]
             }
@@ -272,10 +288,14 @@ impl Sample {
             }
             Self::Progress { complete, finalized } => progress(place, complete, finalized),
             Self::Poison { kind, number, channel } => vec![poisoned(place, kind, number, channel)],
+            Self::Rogue { kind, number, channel, slot } => {
+                vec![rogue(place, kind, number, channel, slot)]
+            }
             Self::Order { key, track, nonce, variant, misplaced } => {
                 let key = format!("key-{key}");
+                let end = if variant == UNFIT_VARIANT { "\0" } else { "" };
                 let value = json!({
-                    "order_id": format!("{key}/{track}/{nonce}/{variant}"),
+                    "order_id": format!("{key}/{track}/{nonce}/{variant}{end}"),
                     "track": format!("t{track}"),
                     "nonce": nonce.to_string(),
                     "slot": nonce + 1,
@@ -285,6 +305,37 @@ impl Sample {
             }
         }
     }
+}
+
+fn claimed(channel: &str, claim_id: String, user: u8, fact: u32, slot: u64) -> Claim {
+    Claim {
+        claim_id,
+        channel: channel.to_owned(),
+        user: user_key(user),
+        id: format!("twitch:{channel}:u{user}"),
+        amount: Amount(1_000 + u64::from(fact)),
+        slot: Slot(slot),
+        signature: signature(fact),
+        tx_index: fact % 5,
+        ix_index: fact % 2,
+        block_time: 1_700_000_000 + slot,
+    }
+}
+
+/// A claim under another key than its channel, in capitals, or without an id.
+fn rogue(place: &Place, kind: u8, number: u32, channel: u8, slot: u64) -> OutRecord {
+    let channel = CHANNELS[usize::from(channel) % CHANNELS.len()];
+    let mut claim = claimed(channel, format!("{ROGUE}{number}."), 0, number, slot);
+    let mut key = channel.to_owned();
+    match kind {
+        0 => "another-key".clone_into(&mut key),
+        1 => {
+            claim.channel = channel.to_uppercase();
+            key.clone_from(&claim.channel);
+        }
+        _ => claim.id = String::new(),
+    }
+    record(place, claim::CLAIM, &key, Some(codec::encode(&claim)), false)
 }
 
 fn record(

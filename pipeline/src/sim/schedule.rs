@@ -5,12 +5,14 @@
 
 use std::fmt;
 
+use semel_schemas::effect::Effect;
+
 use super::{
     chain::NodeFault,
     options::{Feed, Kind, Options},
     rng::{Rng, Stream},
     samples::{self, Sample},
-    tap::{Armed, CALLS, Call, What, When},
+    tap::{Armed, CALLS, CARRIES, Call, What, When},
 };
 use crate::log::TxnFault;
 
@@ -90,6 +92,8 @@ pub enum Act {
     Markers {
         /// For how long.
         ms: u64,
+        /// Milliseconds between two of them.
+        every_ms: u64,
     },
     /// Every changelog is compacted.
     Compact,
@@ -99,9 +103,16 @@ pub enum Act {
         fault: NodeFault,
         /// For how many effects.
         effects: u32,
+        /// Of which kind; `None`: of any.
+        of: Option<Asks>,
     },
     /// Something happens to the next effect.
-    Effect(EffectFault),
+    Effect {
+        /// What.
+        fault: EffectFault,
+        /// Of which kind; `None`: of any.
+        of: Option<Asks>,
+    },
     /// The chain makes no blocks.
     Stall {
         /// For how long.
@@ -125,6 +136,49 @@ pub enum Disk {
     Old,
 }
 
+/// What an effect asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asks {
+    /// Blocks.
+    Blocks,
+    /// An account.
+    Account,
+    /// What a transaction needs.
+    Prepare,
+    /// A signature.
+    Sign,
+    /// To be sent.
+    Send,
+    /// What has become of a transaction.
+    Status,
+}
+
+const ASKS: &[Asks] = &[
+    Asks::Blocks,
+    Asks::Account,
+    Asks::Prepare,
+    Asks::Sign,
+    Asks::Send,
+    Asks::Send,
+    Asks::Status,
+    Asks::Status,
+];
+
+impl Asks {
+    /// What this one asks for.
+    #[must_use]
+    pub const fn of(effect: &Effect) -> Self {
+        match effect {
+            Effect::FetchSolana { .. } => Self::Blocks,
+            Effect::SolanaAccount { .. } => Self::Account,
+            Effect::SolanaPrepare { .. } => Self::Prepare,
+            Effect::Sign { .. } => Self::Sign,
+            Effect::SolanaBroadcast { .. } => Self::Send,
+            Effect::SolanaStatus { .. } => Self::Status,
+        }
+    }
+}
+
 /// What happens to an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EffectFault {
@@ -136,6 +190,11 @@ pub enum EffectFault {
     Unperformed,
     /// It is performed at once and answered so many milliseconds later.
     SlowAnswer(u64),
+    /// It is answered at once, and the same answer comes again so many milliseconds later.
+    Again(u64),
+    /// Of a status: one half of the answer is read at once, the other one so many milliseconds
+    /// later. Whatever else is asked is answered late.
+    Torn(u64),
 }
 
 /// What happens to a question to the database.
@@ -162,7 +221,16 @@ pub fn draw(options: &Options) -> Vec<Event> {
         for _ in 0..options.faults {
             let kind = *rng.pick(&options.kinds);
             let at_ms = rng.below(options.horizon_ms);
+            if kind == Kind::Disk && options.tombstone_ms < SHORT_MS && rng.chance(1, 2) {
+                events.extend(old_disk(options, &mut rng));
+                continue;
+            }
             let act = fault(options, kind, &mut rng);
+            if matches!(act, Act::Effect { fault: EffectFault::Torn(_), .. }) && rng.chance(2, 3) {
+                // Its status is asked for only once it was sent again.
+                let (fault, of) = (NodeFault::Drops, Some(Asks::Send));
+                events.push(Event { at_ms, act: Act::Node { fault, effects: 1, of } });
+            }
             events.push(Event { at_ms, act });
         }
     }
@@ -171,11 +239,33 @@ pub fn draw(options: &Options) -> Vec<Event> {
     events
 }
 
+/// A copy is put aside, changelogs are compacted until tombstones are gone, and the copy comes back.
+fn old_disk(options: &Options, rng: &mut Rng) -> Vec<Event> {
+    let process = usize::try_from(rng.below(options.processes as u64)).unwrap_or(0);
+    let spare = options.horizon_ms.saturating_sub(options.tombstone_ms).max(1_000);
+    let begin = rng.below(spare / 2);
+    let met = begin + rng.below(spare / 2);
+    let gone = met + options.tombstone_ms;
+    let acts = [
+        (begin, Act::Backup { process }),
+        (met, Act::Compact),
+        (gone, Act::Compact),
+        (gone + rng.below(200), Act::Disk { process, disk: Disk::Old }),
+    ];
+    acts.into_iter().map(|(at_ms, act)| Event { at_ms, act }).collect()
+}
+
+/// Tombstones that live for less are gone within a run.
+const SHORT_MS: u64 = 60_000;
+
 fn fault(options: &Options, kind: Kind, rng: &mut Rng) -> Act {
     let process = usize::try_from(rng.below(options.processes as u64)).unwrap_or(0);
-    let arm = |call, skip: u64, when, what| Act::Arm {
-        process,
-        armed: Armed { call, skip: u32::try_from(skip).unwrap_or(0), when, what },
+    // Half of what happens at commits is aimed at those that much follows from.
+    let carries = rng.chance(1, 2).then(|| *rng.pick(CARRIES));
+    let arm = |call, skip: u64, when, what| {
+        let carries = carries.filter(|_| call == Some(Call::Commit));
+        let skip = u32::try_from(if carries.is_some() { skip / 2 } else { skip }).unwrap_or(0);
+        Act::Arm { process, armed: Armed { call, carries, skip, when, what } }
     };
     let when = if rng.chance(1, 2) { When::Before } else { When::After };
     match kind {
@@ -201,7 +291,10 @@ fn fault(options: &Options, kind: Kind, rng: &mut Rng) -> Act {
             arm(Some(*rng.pick(&calls)), rng.below(6), when, What::Away)
         }
         Kind::Full => arm(Some(Call::Produce), rng.below(10), When::Before, What::Full),
-        Kind::Markers => Act::Markers { ms: *rng.pick(&[100, 1_000, 4_000]) },
+        Kind::Markers => Act::Markers {
+            ms: *rng.pick(&[100, 1_000, 4_000, 9_000]),
+            every_ms: *rng.pick(&[0, 0, 200, 1_500]),
+        },
         Kind::Compact => Act::Compact,
         Kind::Disk => match rng.below(5) {
             0 => Act::Backup { process },
@@ -215,12 +308,7 @@ fn fault(options: &Options, kind: Kind, rng: &mut Rng) -> Act {
         }
         Kind::Storm => Act::Storm { ms: *rng.pick(&[2_000, 10_000, 30_000]) },
         Kind::Node => node(rng),
-        Kind::Effects => Act::Effect(match rng.below(4) {
-            0 => EffectFault::Slow(rng.within(1, 9_000)),
-            1 => EffectFault::Twice,
-            2 => EffectFault::Unperformed,
-            _ => EffectFault::SlowAnswer(rng.within(1, 9_000)),
-        }),
+        Kind::Effects => effect(rng),
         Kind::Stall => Act::Stall { ms: *rng.pick(&[800, 3_000, 8_000]) },
         Kind::Database => Act::Database(match rng.below(5) {
             0 => DatabaseFault::Lost,
@@ -233,6 +321,21 @@ fn fault(options: &Options, kind: Kind, rng: &mut Rng) -> Act {
     }
 }
 
+fn effect(rng: &mut Rng) -> Act {
+    let of = rng.chance(2, 3).then(|| *rng.pick(ASKS));
+    match rng.below(6) {
+        0 => Act::Effect { fault: EffectFault::Slow(rng.within(1, 9_000)), of },
+        1 => Act::Effect { fault: EffectFault::Twice, of },
+        2 => Act::Effect { fault: EffectFault::Unperformed, of },
+        3 => Act::Effect { fault: EffectFault::SlowAnswer(rng.within(1, 9_000)), of },
+        4 => Act::Effect { fault: EffectFault::Again(rng.within(1, 5_000)), of },
+        _ => {
+            let fault = EffectFault::Torn(rng.within(1_000, 9_000));
+            Act::Effect { fault, of: Some(Asks::Status) }
+        }
+    }
+}
+
 fn node(rng: &mut Rng) -> Act {
     let faults = [
         NodeFault::Away,
@@ -242,7 +345,8 @@ fn node(rng: &mut Rng) -> Act {
         NodeFault::Lacks,
     ];
     let effects = u32::try_from(*rng.pick(&[1_u64, 1, 4, 30])).unwrap_or(1);
-    Act::Node { fault: *rng.pick(&faults), effects }
+    let of = rng.chance(1, 2).then(|| *rng.pick(ASKS));
+    Act::Node { fault: *rng.pick(&faults), effects, of }
 }
 
 /// A transaction call that fails. What is answered before the call is made must be true: then

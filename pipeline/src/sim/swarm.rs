@@ -14,7 +14,7 @@ use std::{
 
 use semel_schemas::sabotage::Sabotage;
 
-use super::{Failure, Report, Subject, Trace, run, schedule};
+use super::{Failure, Report, Subject, Trace, options::Options, run, schedule};
 
 /// Which seeds, and how.
 #[derive(Clone, Debug)]
@@ -31,7 +31,8 @@ pub struct Swarm {
     pub sabotage: Option<Sabotage>,
     /// Whether each seed is run twice and its traces are compared.
     pub runs: Runs,
-    /// The invariants whose violation ends the search; none: any of them, and whatever else fails.
+    /// The invariants that are checked, and whose violation ends the search; none: all of them, and
+    /// whatever else fails.
     pub wanted: Vec<&'static str>,
 }
 
@@ -76,26 +77,30 @@ pub fn broken_for<T>(sabotage: Option<Sabotage>, make: impl FnOnce() -> T) -> T 
     make()
 }
 
-/// Runs one seed on this thread.
-///
-/// # Errors
-/// What is wrong with the spec, line by line.
-pub fn one(
-    subject: Option<&Subject>,
-    seed: u64,
-    sabotage: Option<Sabotage>,
-    trace: Trace,
-) -> Result<Report, Vec<String>> {
-    let _active = broken(sabotage);
-    let subject = match subject {
-        Some(subject) => subject.clone(),
-        None => Subject::of_seed(seed)?,
-    };
-    let options = subject.options(seed);
-    run(&subject, &options, &schedule::draw(&options), trace)
-}
-
 impl Swarm {
+    /// What a seed runs, and with which options.
+    ///
+    /// # Errors
+    /// What is wrong with the spec, line by line.
+    pub fn of_seed(&self, seed: u64) -> Result<(Subject, Options), Vec<String>> {
+        let subject = match &self.subject {
+            Some(subject) => subject.clone(),
+            None => Subject::of_seed(seed)?,
+        };
+        let options = Options { only: self.wanted.clone(), ..subject.options(seed) };
+        Ok((subject, options))
+    }
+
+    /// Runs one seed on this thread.
+    ///
+    /// # Errors
+    /// What is wrong with the spec, line by line.
+    pub fn one(&self, seed: u64, trace: Trace) -> Result<Report, Vec<String>> {
+        let _active = broken(self.sabotage);
+        let (subject, options) = self.of_seed(seed)?;
+        run(&subject, &options, &schedule::draw(&options), trace)
+    }
+
     /// Runs them all, or up to the first that fails.
     ///
     /// # Errors
@@ -137,9 +142,9 @@ impl Swarm {
 
     fn seed(&self, seed: u64) -> Result<Report, Vec<String>> {
         let trace = if self.runs == Runs::Twice { Trace::Written } else { Trace::Silent };
-        let mut report = one(self.subject.as_ref(), seed, self.sabotage, trace)?;
+        let mut report = self.one(seed, trace)?;
         if self.runs == Runs::Twice {
-            let again = one(self.subject.as_ref(), seed, self.sabotage, trace)?;
+            let again = self.one(seed, trace)?;
             if again.trace != report.trace {
                 let pairs = report.trace.iter().zip(&again.trace);
                 let at = pairs.take_while(|(one, two)| one == two).count();

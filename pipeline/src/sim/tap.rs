@@ -9,7 +9,7 @@
 //! `Abort` did not happen.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -22,9 +22,10 @@ use semel_schemas::{
 use super::world;
 use crate::{
     engine::{
-        effects::{Done, EffectPort, Job},
+        effects::{self, Done, EffectPort, Job},
         lane::Stores,
         sink_lane::{SinkAnswer, SinkAsk, SinkPort},
+        timers,
     },
     log::{
         Event, Isolation, Log, LogError, Member, MemberSpec, ProduceError, Reader, TopicInfo,
@@ -119,11 +120,49 @@ pub enum What {
     Broken,
 }
 
+/// What a transaction has in it, as far as it matters to what follows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Carries {
+    /// A new effect.
+    Effect,
+    /// The outcome of one.
+    Outcome,
+    /// A timer that fired, or was cancelled.
+    Timer,
+    /// The signed bytes of a transaction.
+    Signed,
+}
+
+/// Whatever it carries.
+pub(super) const CARRIES: &[Carries] =
+    &[Carries::Effect, Carries::Outcome, Carries::Timer, Carries::Signed];
+
+impl Carries {
+    /// What a record of a changelog makes of its transaction.
+    fn of(record: &OutRecord) -> Option<Self> {
+        let key = record.key.as_deref()?;
+        match &record.value {
+            Some(_) if effects::is_pending(key) => Some(Self::Effect),
+            None if effects::is_pending(key) => Some(Self::Outcome),
+            None if timers::is_timer(key) => Some(Self::Timer),
+            Some(value) if key.starts_with(SIGNED.0) => {
+                value.windows(SIGNED.1.len()).any(|part| part == SIGNED.1).then_some(Self::Signed)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A change of state with signed bytes: how its key begins, and what stands in its value.
+const SIGNED: (&[u8], &[u8]) = (b"settle_roots\0", b"\"bytes\":");
+
 /// Something that is to happen to the `skip`-th call of its kind from now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Armed {
     /// Which call; `None`: any.
     pub call: Option<Call>,
+    /// Of a commit: what must be in its transaction; `None`: anything.
+    pub carries: Option<Carries>,
     /// So many calls are let through first.
     pub skip: u32,
     /// When.
@@ -172,7 +211,7 @@ impl Fate {
         lock(&self.inner).calls
     }
 
-    fn take(&self, call: Call, when: When) -> Option<What> {
+    fn take(&self, call: Call, when: When, carried: &BTreeSet<Carries>) -> Option<What> {
         let mut inner = lock(&self.inner);
         if when == When::Before {
             inner.calls += 1;
@@ -182,6 +221,7 @@ impl Fate {
         while at < inner.armed.len() {
             let armed = &mut inner.armed[at];
             let fits = armed.when == when && armed.call.is_none_or(|c| c == call);
+            let fits = fits && armed.carries.is_none_or(|carries| carried.contains(&carries));
             if fits && fit(call, armed.what) && found.is_none() {
                 if armed.skip == 0 {
                     found = Some(armed.what);
@@ -197,7 +237,11 @@ impl Fate {
 
     /// A call is about to be made, or was made: whatever is not answered by a fault happens here.
     fn at(&self, call: Call, when: When) -> Option<What> {
-        match self.take(call, when) {
+        self.at_carrying(call, when, &BTreeSet::new())
+    }
+
+    fn at_carrying(&self, call: Call, when: When, carried: &BTreeSet<Carries>) -> Option<What> {
+        match self.take(call, when, carried) {
             Some(What::Crash) => {
                 world::note(|| format!("p{} dies {when:?} {call:?}", self.process));
                 std::panic::resume_unwind(Box::new(Crashed))
@@ -295,7 +339,8 @@ impl Log for TapLog {
     }
     fn join(&self, spec: &MemberSpec) -> Result<Box<dyn Member>, LogError> {
         let member = self.log.member(spec)?;
-        Ok(Box::new(TapMember { member, log: self.log.clone(), fate: self.fate.clone() }))
+        let (log, fate) = (self.log.clone(), self.fate.clone());
+        Ok(Box::new(TapMember { member, log, fate, carried: BTreeSet::new() }))
     }
     fn reader(&self, isolation: Isolation) -> Result<Box<dyn Reader>, LogError> {
         let reader = self.log.reader(isolation)?;
@@ -320,6 +365,8 @@ struct TapMember {
     member: SimMember,
     log: SimLog,
     fate: Fate,
+    /// What the present transaction has in it.
+    carried: BTreeSet<Carries>,
 }
 
 impl TapMember {
@@ -373,6 +420,7 @@ impl Member for TapMember {
         if self.fate.at(Call::Produce, When::Before).is_some() {
             return Err(ProduceError::Full);
         }
+        self.carried.extend(Carries::of(&record));
         let answer = self.member.produce(record);
         self.fate.at(Call::Produce, When::After);
         answer
@@ -383,7 +431,8 @@ impl Member for TapMember {
         self.member.make_room()
     }
     fn commit(&mut self, offsets: &[(Partition, NextOffset)]) -> Result<(), TxnError> {
-        match self.fate.at(Call::Commit, When::Before) {
+        let carried = std::mem::take(&mut self.carried);
+        match self.fate.at_carrying(Call::Commit, When::Before, &carried) {
             Some(What::Fault(fault)) => return Err(injected(fault, Call::Commit)),
             Some(What::Late(ms)) => {
                 let late = self.member.commit_late(offsets)?;
@@ -393,12 +442,13 @@ impl Member for TapMember {
             _ => {}
         }
         let answer = self.member.commit(offsets);
-        match self.fate.at(Call::Commit, When::After) {
+        match self.fate.at_carrying(Call::Commit, When::After, &carried) {
             Some(What::Fault(_)) => answer.and(Err(injected(TxnFault::Unknown, Call::Commit))),
             _ => answer,
         }
     }
     fn abort(&mut self) -> Result<(), TxnError> {
+        self.carried.clear();
         self.transactional(Call::Abort, Member::abort)
     }
     fn leave(&mut self) -> Result<(), LogError> {

@@ -109,9 +109,15 @@ const MENU: &[(&str, &str)] = &[
     ("the RPC node answers with an error what it did", "injected: no answer"),
     ("the RPC node's answers lag", "fault: Late"),
     ("the RPC node lacks blocks that it lists", "fault: Lacks"),
-    ("an effect is performed twice", "event Effect(Twice)"),
-    ("an effect is performed late", "event Effect(Slow("),
-    ("an acknowledgement is late", "event Effect(SlowAnswer("),
+    ("an effect is performed twice", "event Effect … fault: Twice"),
+    ("an effect is performed late", "event Effect … fault: Slow("),
+    ("an acknowledgement is late", "event Effect … fault: SlowAnswer("),
+    ("an acknowledgement comes twice", "fault: Again("),
+    ("a status is read in two halves", "the other half of"),
+    ("a commit with a new effect fails", "carries: Some(Effect)"),
+    ("a commit with an outcome fails", "carries: Some(Outcome)"),
+    ("a commit with a timer that fired fails", "carries: Some(Timer)"),
+    ("a commit with signed bytes fails", "carries: Some(Signed)"),
     ("an acknowledgement is lost", "injected: nobody answered"),
 ];
 
@@ -120,34 +126,46 @@ mod broken {
     use semel_schemas::sabotage::Sabotage;
 
     use super::*;
-    use crate::sim::{
-        Failure,
-        shrink::shrink,
-        swarm::{broken_for, one},
-    };
+    use crate::sim::{Failure, shrink::shrink, swarm::broken_for};
 
     const SEEDS: u64 = 500;
 
-    /// Variants that were measured to break this invariant first (`semel sim --sabotage NAME`); what
-    /// is missing here is shown by the tests of its part alone.
+    /// Variants that this invariant's checker was measured to catch (`semel sim --sabotage NAME
+    /// --invariant ID`); what is missing here is shown by the tests of its part alone.
     const MEASURED: &[(&str, &[Sabotage])] = &[
         (
             "ONCE",
             &[
                 Sabotage::OffsetOneTooSmall,
                 Sabotage::OffsetOneTooLarge,
+                Sabotage::PromoteOnAbort,
                 Sabotage::CommitBeforeOutputs,
                 Sabotage::OutputsBeforeCommit,
+                Sabotage::OffsetsOfNoGeneration,
                 Sabotage::UnknownIsAbort,
                 Sabotage::DeadLetterLost,
+                Sabotage::DropOutcomeOnAbort,
                 Sabotage::DropRecordsOnAbort,
                 Sabotage::AbortReordersInputs,
+                Sabotage::LoseTimerOnAbort,
+                Sabotage::RestoreUncommitted,
                 Sabotage::SkipTombstones,
-                Sabotage::MisplacedTaken,
+                Sabotage::StaleCopyUsed,
             ],
         ),
-        ("INTENT", &[Sabotage::ResendBeforeDead]),
-        ("COMMIT-FIRST", &[Sabotage::ActBeforeCommit]),
+        (
+            "INTENT",
+            &[Sabotage::ResendBeforeDead, Sabotage::UncertainIsDead, Sabotage::SendErrorIsDead],
+        ),
+        (
+            "COMMIT-FIRST",
+            &[
+                Sabotage::PromoteOnAbort,
+                Sabotage::UnknownIsCommitted,
+                Sabotage::ActBeforeCommit,
+                Sabotage::RestoreUncommitted,
+            ],
+        ),
         (
             "ORDER",
             &[
@@ -157,18 +175,45 @@ mod broken {
                 Sabotage::NonceStaleTaken,
             ],
         ),
-        ("ROOT", &[Sabotage::LeavesInOrderOfArrival]),
+        (
+            "ROOT",
+            &[
+                Sabotage::RefusedLeavesState,
+                Sabotage::LeavesInOrderOfArrival,
+                Sabotage::LeavesNumberedByChunk,
+                Sabotage::LateClaimInClosedEpoch,
+            ],
+        ),
         ("SAME", &[Sabotage::SinkOffsetsApart, Sabotage::SinkRetractionIgnored]),
-        ("UNDO", &[Sabotage::EpochClosesBeforeFinality, Sabotage::RetractionNotPassedOn]),
+        (
+            "UNDO",
+            &[
+                Sabotage::SkipTombstones,
+                Sabotage::RetractionNotPassedOn,
+                Sabotage::DuplicateNotPromoted,
+                Sabotage::RetractionKeepsClaim,
+                Sabotage::EpochClosesBeforeFinality,
+            ],
+        ),
         (
             "RESUME",
             &[
-                Sabotage::PromoteOnAbort,
-                Sabotage::RestoreUncommitted,
-                Sabotage::EffectsForgottenOnRestart,
+                Sabotage::StaleAttemptCounts,
+                Sabotage::SourceCursorApart,
+                Sabotage::SourceBacklogDropped,
             ],
         ),
-        ("REFUSE", &[]),
+        (
+            "REFUSE",
+            &[
+                Sabotage::DeadLetterLost,
+                Sabotage::UnknownVersionTaken,
+                Sabotage::LetterWithoutReason,
+                Sabotage::RefusedLeavesState,
+                Sabotage::SinkLettersForgotten,
+                Sabotage::ClaimUnchecked,
+            ],
+        ),
     ];
 
     /// The figures of this test stand in its output (`--nocapture`).
@@ -208,11 +253,9 @@ mod broken {
     #[test]
     fn a_failing_seed_is_shrunk_to_few_events_that_fail_alone() {
         let variant = Some(Sabotage::UnknownIsAbort);
-        let wanted = vec!["ONCE"];
-        let outcome = Swarm { sabotage: variant, wanted, ..swarm(SEEDS) }.run().unwrap();
-        let (seed, failure) = outcome.failed.unwrap();
-        let subject = Subject::of_seed(seed).unwrap();
-        let options = subject.options(seed);
+        let broken = Swarm { sabotage: variant, wanted: vec!["ONCE"], ..swarm(SEEDS) };
+        let (seed, failure) = broken.run().unwrap().failed.unwrap();
+        let (subject, options) = broken.of_seed(seed).unwrap();
         let events = schedule::draw(&options);
         broken_for(variant, || {
             let few = shrink(&subject, &options, &events, &failure.invariant);
@@ -220,9 +263,9 @@ mod broken {
             let report = run(&subject, &options, &few, Trace::Silent).unwrap();
             assert_eq!(report.failure.unwrap().invariant, failure.invariant);
         });
-        let again = one(None, seed, variant, Trace::Silent).unwrap().failure;
+        let again = broken.one(seed, Trace::Silent).unwrap().failure;
         assert_eq!(again, Some(failure));
-        let clean = one(None, seed, None, Trace::Silent).unwrap().failure;
+        let clean = swarm(1).one(seed, Trace::Silent).unwrap().failure;
         assert_eq!(clean, None);
     }
 }

@@ -13,7 +13,7 @@ use std::{
 
 use super::{Ended, SEMEL, begin, end, run, says};
 
-const SPEC: &str = r#"
+pub(super) const SPEC: &str = r#"
 [pipeline]
 name = "toy"
 partitions = 2
@@ -37,7 +37,7 @@ window_slots = 100
 "#;
 
 /// A folder with the spec, and a process that runs it.
-fn running() -> (tempfile::TempDir, Child) {
+pub(super) fn running() -> (tempfile::TempDir, Child) {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("toy.toml"), SPEC).unwrap();
     let child = begin(folder.path(), &["run", "toy.toml"], &[]);
@@ -45,7 +45,7 @@ fn running() -> (tempfile::TempDir, Child) {
     (folder, child)
 }
 
-fn until(limit: u64, what: &str, mut holds: impl FnMut() -> bool) {
+pub(super) fn until(limit: u64, what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(limit);
     while !holds() {
         assert!(Instant::now() < deadline, "waited {limit} s for {what}");
@@ -53,17 +53,17 @@ fn until(limit: u64, what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-fn stop(child: Child) {
+pub(super) fn stop(child: Child) {
     let pid = child.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     says(&end(child, 240), 0, &["draining"]);
 }
 
-fn semel(folder: &Path, args: &[&str]) -> Ended {
+pub(super) fn semel(folder: &Path, args: &[&str]) -> Ended {
     run(folder, 40, args, &[])
 }
 
-fn claim(number: u32, channel: &str) -> String {
+pub(super) fn claim(number: u32, channel: &str) -> String {
     serde_json::json!({
         "claim_id": format!("twitch:{channel}:u{number}"), "channel": channel,
         "user": "11111111111111111111111111111111", "id": format!("twitch:{channel}:u{number}"),
@@ -92,13 +92,13 @@ fn pipe(folder: &Path, args: &[&str], lines: &[String]) -> Ended {
     end(child, 240)
 }
 
-fn lines(ended: &Ended) -> Vec<String> {
+pub(super) fn lines(ended: &Ended) -> Vec<String> {
     assert_eq!(ended.code, Some(0), "{}", ended.err);
     ended.out.lines().map(str::to_owned).collect()
 }
 
 /// What `semel lag` says is left to do.
-fn lag(folder: &Path) -> u64 {
+pub(super) fn lag(folder: &Path) -> u64 {
     let ended = semel(folder, &["lag", "toy.toml", "dedupe", "--json"]);
     let rows: serde_json::Value = serde_json::from_str(&lines(&ended)[0]).unwrap();
     rows.as_array().unwrap().iter().map(|row| row["lag"].as_u64().unwrap()).sum()

@@ -68,7 +68,7 @@ pub enum Refused {
         count: usize,
     },
     /// Too few or too many siblings.
-    #[error("`siblings` has {got} hashes, and the leaf at this place needs {want}")]
+    #[error("`proof` has {got} hashes, and the leaf at this place needs {want}")]
     Length {
         /// What the proof has.
         got: usize,
@@ -76,7 +76,7 @@ pub enum Refused {
         want: usize,
     },
     /// An odd node's partner is not the one that the profile names.
-    #[error("`siblings` at height {height} is not the partner that an odd node has here")]
+    #[error("`proof` at height {height} is not the partner that an odd node has here")]
     Odd {
         /// Counted from the leaf, 0.
         height: usize,

@@ -10,6 +10,7 @@ use super::*;
 use crate::merkle::{
     hash::{HashFn, NodeRule, Pair, Prefix, keccak},
     profile::{Limits, Odd, PROFILES, by_name},
+    proof::verify,
 };
 
 pub(super) fn rules(pair: Pair, odd: Odd) -> Rules {
@@ -260,5 +261,52 @@ fn one_leaf_beyond_a_power_of_two_is_a_level_more_and_goes_away_without_a_trace(
         assert_eq!(held.len(), 1);
         tree.truncate(full);
         assert_eq!(tree.root().unwrap(), before);
+    }
+}
+
+// One leaf beyond a full tree: the deepest levels have one odd node each, up to the root.
+#[test]
+fn a_leaf_beyond_two_to_the_twenty_is_proved_or_refused() {
+    const FULL: usize = 1 << 20;
+    let leaves: Vec<Hash> = (0..=FULL)
+        .map(|i| {
+            let mut leaf = [7; 32];
+            leaf[..8].copy_from_slice(&i.to_be_bytes());
+            leaf
+        })
+        .collect();
+    for name in ["ao-claim-v0", "rs_merkle", "openzeppelin-simple", "murky"] {
+        let rules = by_name(name).unwrap().rules();
+        let tree = Tree::build(&rules, leaves.clone()).unwrap();
+        let published = tree.published().unwrap();
+        assert_eq!(published.count, FULL + 1);
+        for index in [0, FULL / 2, FULL] {
+            let (leaf, proof) = (tree.leaf(index).unwrap(), tree.proof(index).unwrap());
+            assert_eq!(verify(&rules, &published, &leaf, &proof), Ok(()));
+        }
+        let none = TreeError::NoLeaf { index: FULL + 1, count: FULL + 1 };
+        assert_eq!(tree.proof(FULL + 1), Err(none));
+        if rules.shape == Shape::Levels {
+            let mut full = tree.clone();
+            full.truncate(FULL);
+            let full = full.root().unwrap();
+            let partner = |node: &Hash| match rules.odd {
+                Odd::Zero => [0; 32],
+                Odd::Duplicate | Odd::Promote => *node,
+            };
+            let last = (0..20).fold(leaves[FULL], |node, _| match rules.odd {
+                Odd::Promote => node,
+                Odd::Duplicate | Odd::Zero => rules.node.join(&node, &partner(&node)),
+            });
+            assert_eq!(published.root, rules.node.join(&full, &last), "{name}");
+        }
+        let limits = Limits { leaves_max: 1 << 20, proof_max: 20, ..Limits::default() };
+        let narrow = Rules { limits, ..rules };
+        let refused = TreeError::TooMany { count: FULL + 1, max: 1 << 20 };
+        assert_eq!(Tree::build(&narrow, leaves.clone()), Err(refused));
+        let mut tree = Tree::build(&narrow, leaves[..FULL].to_vec()).unwrap();
+        let before = tree.root();
+        assert_eq!(tree.append(leaves[FULL]), Err(refused));
+        assert_eq!(tree.root(), before);
     }
 }

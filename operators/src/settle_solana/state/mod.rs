@@ -23,6 +23,7 @@ use semel_schemas::{
     claim::SettlementStatus,
     effect::{Effect, Outcome, Payload},
     fault::FaultCode,
+    sabotage::{Sabotage, sabotaged},
     solana::{Base64, Blockhash, Signature},
     time::{BlockHeight, Slot, WallTime},
 };
@@ -290,6 +291,11 @@ impl State {
             }
             (Self::Committed(state), Event::Status(outcome)) => state.answered(outcome, world),
             (Self::Committed(state), Event::Tick) => state.round(world),
+            (Self::Committed(state), Event::Sent(Outcome::Uncertain { .. }))
+                if sabotaged(Sabotage::SendErrorIsDead) =>
+            {
+                state.dead(Slot(0))
+            }
             (Self::Committed(state), Event::Sent(outcome)) => {
                 // Nothing follows from how a node took it, "already processed" included: the
                 // status and the account decide (rule 4).
@@ -513,24 +519,26 @@ impl Committed {
                 let state = Confirming { run, signature, slot, tries: 0 };
                 (State::Confirming(state), vec![Act::StopSending, Act::Read(Some(slot))])
             }
-            Finality::Dead { context_slot } => {
-                let row = self.row();
-                let reason = format!(
-                    "its blockhash expired at block height {} before it landed; a new attempt \
-                     follows",
-                    self.last_valid_block_height
-                );
-                let (state, read) = State::start(self.run.next(context_slot));
-                let mut acts = vec![
-                    Act::StopSending,
-                    Act::Log(row, SettlementStatus::Failed, Some(reason)),
-                    Act::Count("settle_dead"),
-                ];
-                acts.extend(read);
-                (state, acts)
-            }
+            Finality::Dead { context_slot } => self.dead(context_slot),
             Finality::Failed { slot, error } => self.failed(slot, &error, world),
         }
+    }
+
+    /// It never landed and never will: a new attempt begins by reading.
+    fn dead(self, context_slot: Slot) -> Next {
+        let row = self.row();
+        let reason = format!(
+            "its blockhash expired at block height {} before it landed; a new attempt follows",
+            self.last_valid_block_height
+        );
+        let (state, read) = State::start(self.run.next(context_slot));
+        let mut acts = vec![
+            Act::StopSending,
+            Act::Log(row, SettlementStatus::Failed, Some(reason)),
+            Act::Count("settle_dead"),
+        ];
+        acts.extend(read);
+        (state, acts)
     }
 
     /// Executed, with an error, at `finalized`: these bytes are spent.

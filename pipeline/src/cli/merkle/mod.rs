@@ -1,11 +1,14 @@
-//! `semel merkle`: trees of leaf data from files, by the profiles of the field.
+//! `semel merkle`: trees of leaf data from files and of a pipeline's epochs, by the profiles of the
+//! field.
 //!
 //! One file per group of subcommands: `mod` what they share, `profiles`, `tree` (root, proof),
-//! `check` (verify, explain), `sealed` (seal, sealed), `bench`, `progress` the bar that a waiting person sees. May not live
-//! here: how files are read (`semel::merkle`), trees, proofs and the search (`semel_operators`).
+//! `check` (verify, explain), `sealed` (seal, sealed), `epochs` (epochs, claim), `bench`, `progress` the
+//! bar that a waiting person sees. May not live here: how files and tables are read
+//! (`semel::merkle`), trees, proofs and the search (`semel_operators`).
 
 mod bench;
 mod check;
+mod epochs;
 mod profiles;
 mod progress;
 mod sealed;
@@ -47,6 +50,10 @@ enum What {
     Seal(sealed::SealArgs),
     /// Print proofs from a file that `seal` wrote, or check it
     Sealed(sealed::SealedArgs),
+    /// Keep the trees of a pipeline's closed epochs as files, and list them
+    Epochs(epochs::EpochsArgs),
+    /// Print the proofs of a claim, or of all claims of a claimer, from a pipeline's epochs
+    Claim(epochs::ClaimArgs),
     /// Measure building, appending, proving and verifying on this machine
     Bench(bench::Args),
     /// List the profiles, or show one with all its rules
@@ -62,6 +69,8 @@ pub(super) fn merkle(args: &Args) -> Done {
         What::Explain(args) => check::explain(args),
         What::Seal(args) => sealed::seal(args),
         What::Sealed(args) => sealed::sealed(args),
+        What::Epochs(args) => epochs::epochs(args),
+        What::Claim(args) => epochs::claim(args),
         What::Bench(args) => bench::bench(args),
         What::Profiles(args) => profiles::profiles(args),
     }
@@ -137,6 +146,17 @@ struct ProofFile {
     /// The leaf's data; a sealed tree has none.
     #[serde(default, skip_serializing_if = "Record::is_empty")]
     record: Record,
+    /// Which claim it is of, where it comes from a pipeline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    claim: Option<ClaimOf>,
+}
+
+/// A claim of a pipeline.
+#[derive(Debug, Serialize, Deserialize)]
+struct ClaimOf {
+    claim_id: String,
+    channel: String,
+    epoch: u64,
 }
 
 impl ProofFile {
@@ -150,6 +170,7 @@ impl ProofFile {
             leaf: hex(leaf),
             proof: proof.siblings.iter().map(hex).collect(),
             record,
+            claim: None,
         }
     }
 }

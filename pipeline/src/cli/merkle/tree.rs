@@ -81,10 +81,8 @@ pub(super) fn build(
 ) -> Result<(Profile, Tree, Vec<Row>), Failure> {
     let (profile, source) = (profile.load()?, file.source()?);
     let progress = Progress::new("rows read", None);
-    let rows = source.rows(&profile, &mut |read| progress.at(read)).map_err(Failure::Failed)?;
-    drop(progress);
-    let failed = |why: String| Failure::Failed(format!("{}: {why}", source.path.display()));
-    let (tree, rows) = profile.tree(rows).map_err(|why| failed(why.to_string()))?;
+    let (tree, rows) =
+        source.tree(&profile, &mut |read| progress.at(read)).map_err(Failure::Failed)?;
     Ok((profile, tree, rows))
 }
 

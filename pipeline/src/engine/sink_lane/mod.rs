@@ -272,7 +272,7 @@ impl SinkLane {
             Event::Lost(partitions) => self.let_go(&partitions, now)?,
             Event::Record(record) => {
                 if let Some(slot) = self.slots.get_mut(&record.partition) {
-                    slot.buffer.push_back(record);
+                    slot.buffer.push_back(super::dead_letter::for_sink(record, &self.parts.name));
                 }
             }
             Event::End(_) => {}

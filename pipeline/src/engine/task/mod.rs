@@ -436,6 +436,9 @@ impl Task {
     fn record(&mut self, record: &Record) {
         self.counts.records_in += 1;
         self.meta.next = after(record);
+        if dead_letter::is_for_another(record, &self.stage.name) {
+            return;
+        }
         if let Err(fault) = self.try_record(record) {
             self.undo();
             self.counts.records_in += 1;

@@ -170,3 +170,22 @@ fn headers_that_are_not_ours_travel_and_the_cause_is_named() {
     assert_eq!(outs[0].id(), "in/0/0");
     assert_eq!(outs[1].headers.get_str(header::CAUSE), Some("in/0/2"));
 }
+
+#[test]
+fn a_record_for_another_reader_of_the_topic_is_passed_over() {
+    let mut driver = one();
+    for to in ["s", "another"] {
+        let mut record = raw("in", "a", Some(b"add"), "in");
+        record.headers.push(header::TO, to);
+        driver.pipe_raw(record).unwrap();
+        let mut bad = raw("in", "a", Some(b"fault"), "in");
+        bad.headers.push(header::TO, to);
+        driver.pipe_raw(bad).unwrap();
+    }
+    driver.give("a", "add");
+    driver.run();
+    assert_eq!(driver.count_of(P0, "a"), 2, "ours, and what is for everybody");
+    assert_eq!(driver.letters().len(), 1);
+    let counts = driver.counts("s");
+    assert_eq!(counts.records_in, 5, "passed over, and done with");
+}

@@ -390,3 +390,36 @@ pub fn init(h: &dyn Harness, member: &mut dyn Member) {
         }
     });
 }
+
+/// Two members over four partitions, of which the first had all and was told to hand two over; it
+/// was killed before it did, and its restarted self has joined. How many the two own in the end,
+/// if `patience` is how long they are given.
+pub fn owned_after_a_kill_in_a_hand_over(h: &dyn Harness, patience: Duration) -> usize {
+    let source = topic(h, "source", 4);
+    let group = h.name("group");
+    let same = spec(h, &group, &source, &h.name("a"));
+    let mut a = Lane::owner(h, &same, 4);
+    let mut b = Lane::join(h, &spec(h, &group, &source, &h.name("b")));
+    until(h, "the first is told", || {
+        b.adopt(h, &mut Vec::new());
+        a.poll(10).into_iter().find(|e| matches!(e, Event::Revoked(_)))
+    });
+    // The second takes what it was given, if only nothing: a client that has not yet cannot join
+    // again, and every other waits for it.
+    for _ in 0..40 {
+        b.adopt(h, &mut Vec::new());
+    }
+    // As a kill does: nothing is said to anyone. A drop would end the client in good order.
+    std::mem::forget(a);
+    let mut a = Lane::join(h, &same);
+    let began = h.now();
+    loop {
+        a.adopt(h, &mut Vec::new());
+        b.adopt(h, &mut Vec::new());
+        h.pass(Duration::from_millis(10));
+        let owned = a.owned.len() + b.owned.len();
+        if owned == 4 || h.now() - began > patience {
+            return owned;
+        }
+    }
+}

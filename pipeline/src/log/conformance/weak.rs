@@ -1,18 +1,16 @@
 //! "How weak Kafka is", line by line: what Kafka was seen to do, and what the simulator must do
 //! too, because an engine that is only tried against something stronger is not tried.
 
-use std::time::Duration;
-
 use semel_schemas::topic::NextOffset;
 
 use super::{
     Weak,
     kit::{
-        Lane, P0, WAIT, append, committed_texts, put, read_all, sees, spec, takes_less, texts,
-        topic, until,
+        Lane, P0, WAIT, append, committed_texts, owned_after_a_kill_in_a_hand_over, put, read_all,
+        sees, spec, takes_less, texts, topic, until,
     },
 };
-use crate::log::{Event, Isolation, TxnFault};
+use crate::log::{Isolation, TxnFault};
 
 /// Trap 25: a member lost its partition to another; a transaction of its transactional id
 /// *without* offsets is accepted all the same, and readers see it.
@@ -223,34 +221,6 @@ pub fn a_second_process_of_one_instance_fences_the_first(h: &mut dyn Weak) {
         first.member.poll(1, WAIT).err()
     });
     assert_eq!(second.owned.len(), 1);
-}
-
-/// Two members over four partitions, of which the first had all and was told to hand two over; it
-/// was killed before it did, and its restarted self has joined. How many the two own in the end,
-/// if `patience` is how long they are given.
-pub fn owned_after_a_kill_in_a_hand_over(h: &dyn Weak, patience: Duration) -> usize {
-    let source = topic(h, "source", 4);
-    let group = h.name("group");
-    let same = spec(h, &group, &source, &h.name("a"));
-    let mut a = Lane::owner(h, &same, 4);
-    let mut b = Lane::join(h, &spec(h, &group, &source, &h.name("b")));
-    until(h, "the first is told", || {
-        b.adopt(h, &mut Vec::new());
-        a.poll(10).into_iter().find(|e| matches!(e, Event::Revoked(_)))
-    });
-    // As a kill does: nothing is said to anyone. A drop would end the client in good order.
-    std::mem::forget(a);
-    let mut a = Lane::join(h, &same);
-    let began = h.now();
-    loop {
-        a.adopt(h, &mut Vec::new());
-        b.adopt(h, &mut Vec::new());
-        h.pass(Duration::from_millis(10));
-        let owned = a.owned.len() + b.owned.len();
-        if owned == 4 || h.now() - began > patience {
-            return owned;
-        }
-    }
 }
 
 /// KIP-345 with KIP-429: a static member that is killed in a hand-over is given back its place, and

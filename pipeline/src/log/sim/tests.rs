@@ -10,10 +10,9 @@ use crate::log::{
     conformance::{
         Harness, RawProducer, Weak,
         kit::{
-            Lane, P0, P1, WAIT, append, committed_texts, compacted, kept, put, spec, texts, topic,
-            topic_name,
+            Lane, P0, P1, WAIT, append, committed_texts, compacted, kept,
+            owned_after_a_kill_in_a_hand_over, put, spec, texts, topic, topic_name,
         },
-        weak::owned_after_a_kill_in_a_hand_over,
     },
 };
 

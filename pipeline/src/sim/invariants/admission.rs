@@ -18,7 +18,7 @@ use semel_schemas::{
 };
 
 use super::{kind, number, text, value};
-use crate::sim::samples::{POISON, Place};
+use crate::sim::samples::{POISON, Place, ROGUE};
 
 /// Facts that are kept behind the one that stands: what `max_dropped` of `dedupe` is where the spec
 /// does not say it. As many may stand in one block, so that none of them is final yet.
@@ -70,10 +70,12 @@ impl Admission {
         facts.first().map(|fact| fact.name.as_str())
     }
 
-    /// All ids with the fact that stands for each.
+    /// All ids with the fact that stands for each, but those that a later stage refuses.
     pub(super) fn all(&self) -> BTreeMap<&str, &str> {
         let ids = self.tasks.values().flat_map(|task| &task.ids);
-        ids.filter_map(|(id, facts)| Some((id.as_str(), facts.first()?.name.as_str()))).collect()
+        ids.filter(|(id, _)| !id.starts_with(ROGUE))
+            .filter_map(|(id, facts)| Some((id.as_str(), facts.first()?.name.as_str())))
+            .collect()
     }
 
     /// How far all partitions are final.

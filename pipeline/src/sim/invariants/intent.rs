@@ -2,17 +2,19 @@
 //!
 //! Judged when another transaction of the same intent is sent: whatever was sent for it before must
 //! be dead on the real chain (its blockhash expired at a final height without it, or it failed in a
-//! final block); and on every block: an intent is executed once.
+//! final block); and on every block: an intent is executed once, and by no transaction of which
+//! people were told that it failed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use semel_schemas::{
     attention::{self, Instruction, SetMerkleRootRing},
+    claim::SETTLEMENT,
     effect::Commitment,
     solana::{Blockhash, Signature},
 };
 
-use super::{Check, Ledger, News, Scene};
+use super::{Check, Ledger, News, Scene, kind, text, value};
 
 /// Channel key and epoch.
 type Name = ([u8; 32], u64);
@@ -28,6 +30,10 @@ struct Sent {
 pub(super) struct Intent {
     sent: BTreeMap<Name, Vec<Sent>>,
     executed: BTreeSet<Name>,
+    /// Transactions that are in a block without error.
+    landed: BTreeSet<Signature>,
+    /// Transactions that people were told have failed.
+    failed: BTreeSet<Signature>,
     heights: BTreeMap<Blockhash, u64>,
 }
 
@@ -46,6 +52,24 @@ fn read(bytes: &[u8]) -> Option<(Sent, SetMerkleRootRing)> {
 }
 
 impl Intent {
+    /// What is told of transactions, and what became of them.
+    fn tell(&mut self, news: &News) -> Result<(), String> {
+        let landed = news.blocks.iter().flat_map(|block| &block.transactions);
+        self.landed.extend(landed.map(|transaction| transaction.signature));
+        for record in news.records.iter().filter(|record| kind(record) == SETTLEMENT) {
+            let value = value(record);
+            if text(&value, "status") == "failed" {
+                self.failed.extend(text(&value, "tx_signature").parse::<Signature>().ok());
+            }
+        }
+        match self.failed.intersection(&self.landed).next() {
+            Some(signature) => {
+                Err(format!("transaction {signature} is told to have failed, and landed"))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Whether a transaction may be in a block, now or later.
     fn lives(&self, scene: &Scene<'_>, sent: &Sent) -> Option<&'static str> {
         let found = scene.chain.status(&sent.signature).and_then(|status| status.found);
@@ -69,6 +93,7 @@ impl Check for Intent {
         for block in &news.blocks {
             self.heights.insert(block.blockhash, block.height.0);
         }
+        self.tell(news)?;
         for bytes in news.sent.iter().map(|sent| &sent.bytes) {
             let Some((sent, set)) = read(bytes) else {
                 return Err("something is sent that is no root's transaction".to_owned());

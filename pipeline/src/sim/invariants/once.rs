@@ -18,7 +18,7 @@ use semel_schemas::{
 use super::{
     Check, Ledger, News, Scene,
     admission::{Admission, Said},
-    kind, text, value,
+    is_unfit, kind, text, value,
 };
 use crate::{
     sim::{
@@ -141,12 +141,17 @@ impl Once {
         Ok(())
     }
 
+    /// A stage behind the first one; what a sink refuses has its end already.
+    fn later(&self, stage: &str) -> bool {
+        stage != self.first && self.stages.contains(stage)
+    }
+
     fn order(&mut self, record: &Record) -> Result<(), String> {
         let (id, end) = if Some(&record.topic) == self.ordered.as_ref() {
             (record.id(), "ordered")
         } else if kind(record) == VERDICT {
             (text(&value(record), "record_id").to_owned(), "refused")
-        } else if record.headers.get_str(header::STAGE).is_some_and(|s| s != self.first) {
+        } else if record.headers.get_str(header::STAGE).is_some_and(|s| self.later(s)) {
             (record.headers.get_str(header::CAUSE).unwrap_or_default().to_owned(), "dead letter")
         } else {
             return Ok(());
@@ -207,11 +212,13 @@ impl Check for Once {
             let rows =
                 scene.database.rows("orders").len() + scene.database.rows("refused_orders").len();
             let letters = self.ends.values().filter(|ends| ends.contains(&"dead letter")).count();
+            let ordered = ledger.of(self.ordered.as_ref()).iter();
+            let unfit = ordered.filter(|record| is_unfit(record)).count();
             let admitted = ledger.of(self.arranged.as_ref()).len();
-            if rows + letters != admitted {
+            if rows + letters + unfit != admitted {
                 return Err(format!(
                     "{admitted} orders were admitted, and {rows} rows and {letters} letters tell \
-                     their ends"
+                     their ends; {unfit} fit no row"
                 ));
             }
             return Ok(());

@@ -1,15 +1,18 @@
 //! ROOT: every published root is the root of exactly the claims that the sink holds for its epoch
 //! and channel, in the order (slot, transaction, instruction).
 //!
-//! Judged when a root lands on the chain, from the claims that the log says are in it, and at the
+//! Judged when a root is told: no claim of its epoch and channel is left out, or comes later. When it
+//! lands on the chain, from the claims that the log says are in it. And at the
 //! end from the rows of the tables; the tree is built here a second time, from the profile's
 //! description (`ao-claim-v0`: sorted pairs, an odd node is paired with itself, keccak).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use semel_operators::merkle::hash::keccak;
 use semel_schemas::{
     attention::{self, Instruction},
+    claim::{CLAIM_STATE, ROOT},
+    record::Record,
     solana::Address,
     topic::TopicName,
 };
@@ -27,6 +30,11 @@ type Name = (String, u64);
 #[derive(Debug)]
 pub(super) struct Root {
     states: Option<TopicName>,
+    roots: Option<TopicName>,
+    /// Claims that are counted in an epoch and not included in its root: claim → its epoch.
+    counted: BTreeMap<String, Name>,
+    /// Roots that were told.
+    told: BTreeSet<Name>,
     included: BTreeMap<Name, Leaves>,
     /// Roots on the chain, and whether each was judged.
     landed: BTreeMap<Name, ([u8; 32], u16, bool)>,
@@ -36,12 +44,48 @@ impl Root {
     pub(super) fn new(plan: &Plan) -> Self {
         Self {
             states: topic(plan, "claim-states"),
+            roots: topic(plan, "roots"),
+            counted: BTreeMap::new(),
+            told: BTreeSet::new(),
             included: BTreeMap::new(),
             landed: BTreeMap::new(),
         }
     }
 
+    fn state(&mut self, record: &Record) {
+        let value = value(record);
+        let id = text(&value, "claim_id").to_owned();
+        let name = (text(&value, "channel").to_owned(), number(&value, "epoch"));
+        if kind(record) != CLAIM_STATE {
+            self.counted.remove(&id);
+            return;
+        }
+        if text(&value, "status") == "pending" {
+            self.counted.insert(id, name);
+            return;
+        }
+        self.counted.remove(&id);
+        if text(&value, "status") != "included" {
+            return;
+        }
+        let place =
+            (number(&value, "slot"), number(&value, "tx_index"), number(&value, "ix_index"), id);
+        let user = text(&value, "user").parse().unwrap_or(Address([0; 32]));
+        let amount = text(&value, "amount").parse().unwrap_or(0);
+        let claim = (user, amount, text(&value, "id").to_owned());
+        self.included.entry(name).or_default().insert(place, claim);
+    }
+
+    /// Once all that was decided is visible.
     fn judge(&mut self) -> Result<(), String> {
+        if let Some((id, (channel, epoch))) =
+            self.counted.iter().find(|(_, name)| self.told.contains(*name))
+        {
+            return Err(format!(
+                "claim {id} counts in epoch {epoch} of channel {channel}, and its root is told \
+                 without it"
+            ));
+        }
         for ((channel, epoch), (root, count, judged)) in &mut self.landed {
             if *judged {
                 continue;
@@ -90,24 +134,15 @@ impl Check for Root {
     }
 
     fn step(&mut self, scene: &mut Scene<'_>, _: &Ledger, news: &News) -> Result<(), String> {
-        for record in news.records.iter().filter(|r| Some(&r.topic) == self.states.as_ref()) {
-            let value = value(record);
-            if kind(record) != semel_schemas::claim::CLAIM_STATE
-                || text(&value, "status") != "included"
-            {
-                continue;
+        for record in &news.records {
+            let topic = Some(&record.topic);
+            if topic == self.states.as_ref() {
+                self.state(record);
+            } else if topic == self.roots.as_ref() && kind(record) == ROOT {
+                let value = value(record);
+                let name = (text(&value, "channel").to_owned(), number(&value, "epoch"));
+                self.told.insert(name);
             }
-            let place = (
-                number(&value, "slot"),
-                number(&value, "tx_index"),
-                number(&value, "ix_index"),
-                text(&value, "claim_id").to_owned(),
-            );
-            let user = text(&value, "user").parse().unwrap_or(Address([0; 32]));
-            let amount = text(&value, "amount").parse().unwrap_or(0);
-            let name = (text(&value, "channel").to_owned(), number(&value, "epoch"));
-            let claim = (user, amount, text(&value, "id").to_owned());
-            self.included.entry(name).or_default().insert(place, claim);
         }
         let executed = news.blocks.iter().flat_map(|block| &block.transactions);
         for instruction in executed.flat_map(|transaction| &transaction.instructions) {

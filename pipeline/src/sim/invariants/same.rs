@@ -12,7 +12,7 @@ use semel_connectors::sinks::{
 };
 use semel_schemas::record::Record;
 
-use super::{Check, Ledger, News, Scene, kind, value};
+use super::{Check, Ledger, News, Scene, is_unfit, kind, value};
 use crate::spec::plan::{Plan, SinkPlan};
 
 /// A cell that should be: `None` stands for "some time".
@@ -94,6 +94,9 @@ fn differs(expected: &Expected, found: &Row) -> Option<String> {
 impl Fold {
     /// Takes a record; the rows that it touches.
     fn take(&mut self, record: &Record) -> Vec<(String, String)> {
+        if is_unfit(record) {
+            return Vec::new();
+        }
         let (kind, value) = (kind(record), value(record));
         let mut touched = Vec::new();
         for table in &self.sink.mapping.tables {

@@ -61,7 +61,8 @@ impl Inner {
             if self.markers_until <= now {
                 self.markers_until = 0;
                 self.sim.release_markers();
-            } else {
+            } else if self.marker_at <= now {
+                self.marker_at = now + self.markers_every_ms;
                 let held = self.sim.held_markers().len() as u64;
                 let at = scattered(self.options.seed, self.turn) % held.max(1);
                 self.sim.deliver_marker(usize::try_from(at).unwrap_or(0));
@@ -97,13 +98,15 @@ impl Inner {
             }
             Act::Clock { process, ms } => self.processes[process].turn_clock(ms),
             Act::Storm { ms } => self.processes.iter_mut().for_each(|it| it.turn_clock(ms)),
-            Act::Markers { ms } => {
+            Act::Markers { ms, every_ms } => {
                 self.sim.hold_markers();
                 self.markers_until = self.markers_until.max(now + ms);
+                self.markers_every_ms = every_ms;
+                self.marker_at = now;
             }
             Act::Compact => self.compact(),
-            Act::Node { fault, effects } => self.outside.node = Some((fault, effects)),
-            Act::Effect(fault) => self.outside.effect.push(fault),
+            Act::Node { fault, effects, of } => self.outside.node = Some((fault, effects, of)),
+            Act::Effect { fault, of } => self.outside.effect.push((fault, of)),
             Act::Stall { ms } => self.stall_until = self.stall_until.max(now + ms),
             Act::Database(fault) => self.outside.write.push(fault),
             Act::DatabaseDown { ms } => {

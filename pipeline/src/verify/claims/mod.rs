@@ -33,7 +33,10 @@ use super::{
     report::Line,
     world::{Gap, World},
 };
-use crate::{audit, spec::plan::Plan};
+use crate::{
+    audit::{self, book::Book},
+    spec::plan::Plan,
+};
 
 /// The pipeline's spec, as it is in the repository.
 const SPEC: &str = include_str!("../../../../deploy/specs/attention-oracle.toml");
@@ -331,7 +334,8 @@ impl ClaimsPipeline {
             .runtime
             .block_on(async {
                 let node = RpcNode::new(&devnet.rpc, ANSWER_MAX).map_err(|e| e.to_string())?;
-                audit::roots(&world.look, &world.schema, &node, &mint).await
+                let book = Book::new(world.look.clone(), &world.schema, Vec::new());
+                audit::roots(&book, &node, &mint).await
             })
             .map_err(wrong)?;
         let bad = audits.iter().filter(|audit| !audit.wrong.is_empty());

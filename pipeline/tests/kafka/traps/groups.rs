@@ -12,9 +12,9 @@ use semel::log::{
     conformance::{
         Harness, Weak,
         kit::{
-            Lane, P0, append, committed_texts, put, sees, spec, takes_less, texts, topic, until,
+            Lane, P0, append, committed_texts, owned_after_a_kill_in_a_hand_over, put, sees, spec,
+            takes_less, texts, topic, until,
         },
-        weak::owned_after_a_kill_in_a_hand_over,
     },
 };
 use semel_schemas::topic::{NextOffset, TopicName};

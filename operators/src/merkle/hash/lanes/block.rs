@@ -3,12 +3,14 @@
 //! A pair and its prefix are at most 96 bytes, so one block of 136 holds them: one permutation a
 //! pair. Words are little-endian; the padding is 0x01 … 0x80 (Keccak's original one).
 
+use std::hint::select_unpredictable;
+
 use super::super::{Hash, NodeRule, Pair};
 
 /// Words of a block (the rate of Keccak-256).
 pub(super) const RATE: usize = 17;
 /// The bit that ends the padding, in the last word of a block.
-const LAST: u64 = 1 << 63;
+pub(super) const LAST: u64 = 1 << 63;
 
 /// Blocks of `N` pairs: word `w` of lane `l` is `[w][l]`.
 pub(super) type Blocks<const N: usize> = [[u64; N]; RATE];
@@ -17,9 +19,23 @@ pub(super) type Blocks<const N: usize> = [[u64; N]; RATE];
 #[inline(always)]
 pub(super) fn ordered<'a>(pair: Pair, left: &'a Hash, right: &'a Hash) -> (&'a Hash, &'a Hash) {
     match pair {
-        Pair::Sorted if right < left => (right, left),
-        Pair::Sorted | Pair::Ordered => (left, right),
+        Pair::Sorted => select_unpredictable(swaps(left, right), (right, left), (left, right)),
+        Pair::Ordered => (left, right),
     }
+}
+
+/// Whether the second is the smaller one. That is anybody's guess, so it is told without a branch;
+/// only nodes whose first words are equal are compared to the end.
+#[inline(always)]
+pub(super) fn swaps(left: &Hash, right: &Hash) -> bool {
+    let (a, b) = (first_word(left), first_word(right));
+    if a == b { right < left } else { b < a }
+}
+
+#[inline(always)]
+fn first_word(hash: &Hash) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = *hash;
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
 }
 
 /// The blocks of `N` pairs.

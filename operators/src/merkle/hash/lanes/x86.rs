@@ -2,13 +2,14 @@
 //!
 //! Each public function has the instructions it is named for switched on and must only be called on
 //! a machine that has them: its caller, `super`, asks the machine. Inside, intrinsics over registers
-//! are safe; the two `unsafe` blocks reinterpret registers as arrays of words.
+//! are safe; each `unsafe` block reinterprets registers as arrays of words or bytes, or these as
+//! registers.
 
 use std::arch::x86_64::*;
 
 use super::{
     super::{Hash, NodeRule},
-    block::{Blocks, load, store},
+    block::{Blocks, RATE, load, store},
     scalar,
 };
 
@@ -59,7 +60,7 @@ macro_rules! path {
             #[target_feature(enable = $features)]
             fn lanes(node: &NodeRule, pairs: &[[Hash; 2]; LANES]) -> [Hash; LANES] {
                 let mut state = [$zero(); 25];
-                for (register, words) in state.iter_mut().zip(registers(load(node, pairs))) {
+                for (register, words) in state.iter_mut().zip($name_ops::blocks(node, pairs)) {
                     *register = words;
                 }
                 permutation(&mut state);
@@ -69,19 +70,24 @@ macro_rules! path {
                 parents
             }
 
-            #[expect(unsafe_code, reason = "reinterprets arrays of words as registers")]
-            #[inline(always)]
-            fn registers(blocks: Blocks<LANES>) -> [$register; super::super::block::RATE] {
-                // SAFETY: both are arrays of as many elements, an element is as many bytes of plain
-                // integers without padding on either side, and every bit pattern is a value of each.
-                unsafe { std::mem::transmute(blocks) }
-            }
-
             #[expect(unsafe_code, reason = "reinterprets registers as arrays of words")]
             #[inline(always)]
             fn words(registers: [$register; 4]) -> [[u64; LANES]; 4] {
-                // SAFETY: as above, the other way round.
+                // SAFETY: both are arrays of as many elements, an element is as many bytes of plain
+                // integers without padding on either side, and every bit pattern is a value of each.
                 unsafe { std::mem::transmute(registers) }
+            }
+
+            /// A padded block of each pair, word by word.
+            #[expect(unsafe_code, reason = "reinterprets arrays of words as registers")]
+            #[inline(always)]
+            pub(in super::super) fn registers(
+                node: &NodeRule,
+                pairs: &[[Hash; 2]; LANES],
+            ) -> [$register; RATE] {
+                let blocks: Blocks<LANES> = load(node, pairs);
+                // SAFETY: as above, the other way round.
+                unsafe { std::mem::transmute(blocks) }
             }
         }
     };
@@ -94,7 +100,14 @@ path!(avx512, eight, "avx512f,avx2,bmi1,bmi2", 8, __m512i, _mm512_setzero_si512)
 mod four {
     use std::arch::x86_64::*;
 
-    use super::super::permutation::permute;
+    use super::{
+        super::{
+            super::{Hash, NodeRule},
+            block::RATE,
+            permutation::permute,
+        },
+        avx2::registers,
+    };
 
     macro_rules! xor {
         ($a:expr, $b:expr) => {
@@ -135,6 +148,12 @@ mod four {
         };
     }
 
+    /// The blocks of four pairs.
+    #[inline(always)]
+    pub(super) fn blocks(node: &NodeRule, pairs: &[[Hash; 2]; 4]) -> [__m256i; RATE] {
+        registers(node, pairs)
+    }
+
     #[inline]
     #[target_feature(enable = "avx2")]
     pub(super) fn permutation(state: &mut [__m256i; 25]) {
@@ -147,7 +166,14 @@ mod four {
 mod eight {
     use std::arch::x86_64::*;
 
-    use super::super::permutation::permute;
+    use super::{
+        super::{
+            super::{Hash, NodeRule, Pair},
+            block::{LAST, RATE, swaps},
+            permutation::permute,
+        },
+        avx512::registers,
+    };
 
     macro_rules! xor {
         ($a:expr, $b:expr) => {
@@ -183,6 +209,77 @@ mod eight {
         ($word:expr) => {
             _mm512_set1_epi64($word.cast_signed())
         };
+    }
+
+    /// The blocks of eight pairs. A pair is one register as it stands; eight of them are put in order
+    /// and turned over (rows to columns) without going through memory.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx2")]
+    pub(super) fn blocks(node: &NodeRule, pairs: &[[Hash; 2]; 8]) -> [__m512i; RATE] {
+        if !node.prefix.is_empty() {
+            return registers(node, pairs);
+        }
+        let mut rows = [_mm512_setzero_si512(); 8];
+        for (row, pair) in rows.iter_mut().zip(pairs) {
+            let [left, right] = pair;
+            let swap = node.pair == Pair::Sorted && swaps(left, right);
+            let own = register(pair);
+            let turned = _mm512_shuffle_i64x2::<0b01_00_11_10>(own, own);
+            *row = _mm512_mask_mov_epi64(own, 0_u8.wrapping_sub(u8::from(swap)), turned);
+        }
+        let mut blocks = [_mm512_setzero_si512(); RATE];
+        let [even, odd] = halves(rows);
+        [blocks[0], blocks[2], blocks[4], blocks[6]] = columns(even);
+        [blocks[1], blocks[3], blocks[5], blocks[7]] = columns(odd);
+        blocks[8] = _mm512_set1_epi64(1);
+        blocks[RATE - 1] = _mm512_set1_epi64(LAST.cast_signed());
+        blocks
+    }
+
+    /// The even words of rows 0 and 1, of 2 and 3, …; then the odd ones.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn halves(rows: [__m512i; 8]) -> [[__m512i; 4]; 2] {
+        let [a, b, c, d, e, f, g, h] = rows;
+        [
+            [
+                _mm512_unpacklo_epi64(a, b),
+                _mm512_unpacklo_epi64(c, d),
+                _mm512_unpacklo_epi64(e, f),
+                _mm512_unpacklo_epi64(g, h),
+            ],
+            [
+                _mm512_unpackhi_epi64(a, b),
+                _mm512_unpackhi_epi64(c, d),
+                _mm512_unpackhi_epi64(e, f),
+                _mm512_unpackhi_epi64(g, h),
+            ],
+        ]
+    }
+
+    /// Four rows of four pairs of words, turned over.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn columns([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
+        // Quarters 0 and 2 of both, and quarters 1 and 3.
+        const EVEN: i32 = 0b10_00_10_00;
+        const ODD: i32 = 0b11_01_11_01;
+        let (ab, cd) = (_mm512_shuffle_i64x2::<EVEN>(a, b), _mm512_shuffle_i64x2::<EVEN>(c, d));
+        let (odd_ab, odd_cd) =
+            (_mm512_shuffle_i64x2::<ODD>(a, b), _mm512_shuffle_i64x2::<ODD>(c, d));
+        [
+            _mm512_shuffle_i64x2::<EVEN>(ab, cd),
+            _mm512_shuffle_i64x2::<EVEN>(odd_ab, odd_cd),
+            _mm512_shuffle_i64x2::<ODD>(ab, cd),
+            _mm512_shuffle_i64x2::<ODD>(odd_ab, odd_cd),
+        ]
+    }
+
+    #[expect(unsafe_code, reason = "reinterprets a pair as a register")]
+    #[inline(always)]
+    fn register(pair: &[Hash; 2]) -> __m512i {
+        // SAFETY: both are 64 bytes without padding, and every bit pattern is a value of the register.
+        unsafe { std::mem::transmute(*pair) }
     }
 
     #[inline]

@@ -1,26 +1,20 @@
 //! Audits: whether what the database holds, what was published, and what the chain holds agree.
 //!
-//! Nothing here is used on the way of a record: an audit reads the tables that users read, rebuilds
-//! each root from the rows of `claims` alone, and asks the chain.
+//! `mod` the audit of roots · [`book`] the tables, read back. Nothing here is used on the way of a
+//! record: an audit reads the tables that users read, rebuilds each root from the rows of `claims`
+//! alone, and asks the chain.
+
+pub mod book;
 
 use std::collections::BTreeMap;
 
-use semel_connectors::{
-    sinks::look::Look,
-    solana::{devnet::channel_pda, node::SolanaNode},
-};
+use book::{Book, Which};
+use semel_connectors::solana::{devnet::channel_pda, node::SolanaNode};
 use semel_operators::{
-    merkle::{profile, tree::Tree},
+    merkle::{profile::Profile, tree::Tree},
     merkle_root::leaf::ClaimLeaf,
 };
-use semel_schemas::{
-    amount::Amount,
-    attention,
-    claim::Claim,
-    effect::Commitment,
-    solana::{Address, Signature},
-    time::{Epoch, Slot},
-};
+use semel_schemas::{attention, claim::Claim, effect::Commitment, solana::Address, time::Epoch};
 
 use crate::merkle::second;
 
@@ -53,48 +47,37 @@ pub struct RootAudit {
     pub wrong: Vec<String>,
 }
 
-/// Audits every row of `roots` in this database and namespace.
+/// Audits every row of `roots` in these tables.
 ///
 /// # Errors
 /// One sentence if the database or the chain cannot be read.
 pub async fn roots(
-    database: &Look,
-    schema: &str,
+    book: &Book,
     node: &dyn SolanaNode,
     mint: &Address,
 ) -> Result<Vec<RootAudit>, String> {
-    let prefix = match database {
-        Look::Postgres(_) => format!("\"{schema}\"."),
-        Look::Sqlite(_) => String::new(),
-    };
-    let sql = format!(
-        "SELECT CAST(channel AS TEXT), CAST(epoch AS TEXT), CAST(root AS TEXT), \
-         CAST(count AS TEXT), CAST(status AS TEXT), CAST(profile AS TEXT) \
-         FROM {prefix}roots AS r WHERE semel_id IS NOT NULL ORDER BY r.epoch, r.channel"
-    );
     let mut audits = Vec::new();
     let mut accounts: BTreeMap<String, Option<Vec<u8>>> = BTreeMap::new();
-    for row in database.rows(&sql).await.map_err(|e| e.to_string())? {
-        let [channel, epoch, stored, count, status, profile] = texts(row)?;
-        let epoch: u64 = number(&epoch)?;
-        if !accounts.contains_key(&channel) {
-            let address = channel_pda(mint, &attention::channel_key(&channel)).0;
+    for row in book.roots(&Which::default()).await? {
+        let epoch = row.epoch.0;
+        if !accounts.contains_key(&row.channel) {
+            let address = channel_pda(mint, &attention::channel_key(&row.channel)).0;
             let account = node
                 .account(&Address(address.to_bytes()), Commitment::Finalized, None)
                 .await
                 .map_err(|e| e.to_string())?;
-            accounts.insert(channel.clone(), account.data);
+            accounts.insert(row.channel.clone(), account.data);
         }
-        let claims = claims(database, &prefix, &channel, epoch).await?;
-        let account = accounts.get(&channel).and_then(Option::as_deref);
+        let claims = book.leaves(&row.channel, row.epoch).await?;
+        let account = accounts.get(&row.channel).and_then(Option::as_deref);
         let slot = account.and_then(|data| attention::read_ring(data, epoch));
-        let (rebuilt, second) = rebuild(&profile, Epoch(epoch), &claims)?;
+        let (rebuilt, second) = rebuild(book.profile(&row.profile)?, row.epoch, &claims)?;
         let mut audit = RootAudit {
-            channel,
+            channel: row.channel,
             epoch,
-            count: number(&count)?,
+            count: row.count,
             rows: u32::try_from(claims.len()).unwrap_or(u32::MAX),
-            stored: stored.trim_start_matches("0x").to_owned(),
+            stored: row.root,
             rebuilt,
             second,
             // The ring marks an empty slot with epoch 0, which it therefore never holds.
@@ -102,7 +85,7 @@ pub async fn roots(
                 .filter(|slot| slot.epoch == epoch && epoch > 0)
                 .map(|slot| hex::encode(slot.root)),
             superseded_by: slot.map(|slot| slot.epoch).filter(|newer| *newer > epoch),
-            status,
+            status: row.status,
             wrong: Vec::new(),
         };
         audit.wrong = wrong(&audit, &claims);
@@ -139,14 +122,14 @@ fn wrong(audit: &RootAudit, claims: &[(u32, Claim)]) -> Vec<String> {
 
 /// The root of the rows, and what `rs_merkle` makes of the same leaves.
 fn rebuild(
-    profile: &str,
+    profile: Profile,
     epoch: Epoch,
     claims: &[(u32, Claim)],
 ) -> Result<(String, Option<String>), String> {
     if claims.is_empty() {
         return Ok((String::new(), None));
     }
-    let leaf = ClaimLeaf::new(profile::by_name(profile)?)?;
+    let leaf = ClaimLeaf::new(profile)?;
     let leaves: Result<Vec<_>, _> =
         claims.iter().map(|(index, claim)| leaf.leaf(claim, epoch, *index)).collect();
     let leaves = leaves.map_err(|why| why.to_string())?;
@@ -154,51 +137,6 @@ fn rebuild(
     let second = second::root(&rules, leaves.clone()).ok().map(hex::encode);
     let tree = Tree::build(&rules, leaves).map_err(|why| why.to_string())?;
     Ok((tree.root().map(hex::encode).map_err(|why| why.to_string())?, second))
-}
-
-/// The included claims of a channel and epoch, in leaf order.
-async fn claims(
-    database: &Look,
-    prefix: &str,
-    channel: &str,
-    epoch: u64,
-) -> Result<Vec<(u32, Claim)>, String> {
-    let sql = format!(
-        "SELECT CAST(leaf_index AS TEXT), CAST(claim_id AS TEXT), CAST(user_pubkey AS TEXT), \
-         CAST(amount AS TEXT), CAST(slot AS TEXT), CAST(tx_signature AS TEXT), \
-         CAST(leaf_id AS TEXT) \
-         FROM {prefix}claims AS c WHERE channel = '{}' AND epoch = {epoch} AND status <> 'pending' \
-         ORDER BY c.leaf_index",
-        channel.replace('\'', "''")
-    );
-    let mut claims = Vec::new();
-    for row in database.rows(&sql).await.map_err(|e| e.to_string())? {
-        let [index, claim_id, user, amount, slot, signature, id] = texts(row)?;
-        let amount = amount.split('.').next().unwrap_or_default().to_owned();
-        let claim = Claim {
-            id,
-            claim_id,
-            channel: channel.to_owned(),
-            user: user.parse::<Address>().map_err(|e| e.to_string())?,
-            amount: amount.parse::<Amount>().map_err(|e| e.to_string())?,
-            slot: Slot(number(&slot)?),
-            signature: signature.parse::<Signature>().map_err(|e| e.to_string())?,
-            tx_index: 0,
-            ix_index: 0,
-            block_time: 0,
-        };
-        claims.push((number(&index)?, claim));
-    }
-    Ok(claims)
-}
-
-fn texts<const N: usize>(row: Vec<Option<String>>) -> Result<[String; N], String> {
-    let row: Vec<String> = row.into_iter().map(Option::unwrap_or_default).collect();
-    row.try_into().map_err(|_| "a row has another number of columns than was asked for".to_owned())
-}
-
-fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
-    text.parse().map_err(|_| format!("the database holds `{text}` where a number belongs"))
 }
 
 #[cfg(test)]
