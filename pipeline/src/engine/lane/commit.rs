@@ -96,7 +96,7 @@ impl Lane {
                     topic: changelog,
                     partition: Some(*partition),
                     key: Some(key),
-                    value: value.as_deref(),
+                    value: value.map(Vec::as_slice),
                     headers: &no_headers,
                 };
                 produce(&mut *self.member, change)?;
@@ -125,6 +125,9 @@ impl Lane {
             }
             active.checkpoint.promoted_at = now;
             sums.add(&active.task.promote(&active.checkpoint)?);
+            if active.leaving {
+                active.task.flush()?;
+            }
             if now.0.saturating_sub(active.marked_at.0) >= MARK_EVERY_MS {
                 let place = (&stage.changelog.name, *partition);
                 reader = look_ahead(&*self.parts.log, reader, active, place, now);

@@ -69,6 +69,12 @@ pub trait Stores: Send + Sync {
     /// # Errors
     /// [`StoreError`].
     fn open(&self, stage: &str, partition: Partition) -> Result<Box<dyn TaskStore>, StoreError>;
+
+    /// Bytes that a task may hold in memory before it writes to its store, see [`crate::state::Held`];
+    /// 0: each commit is written at once.
+    fn held_max(&self) -> usize {
+        0
+    }
 }
 
 /// Why a lane stopped.

@@ -30,7 +30,7 @@ pub use self::firing::Fired;
 use super::{
     counts::Counts,
     dead_letter, effects,
-    overlay::{Overlay, Writes, full_key},
+    overlay::{Overlay, full_key},
     quarantine,
     topology::Stage,
 };
@@ -355,8 +355,8 @@ impl Task {
 
     /// The changes of state that go with [`Task::cut`], by full key.
     #[must_use]
-    pub fn changelog(&self) -> &Writes {
-        self.state.transaction()
+    pub fn changelog(&self) -> Vec<crate::state::Change<'_>> {
+        self.state.transaction().in_order()
     }
 
     /// The commit happened: makes it permanent, and returns what is to be counted.
@@ -372,6 +372,14 @@ impl Task {
         self.answered.clear();
         self.touched = false;
         Ok(std::mem::take(&mut self.kept_counts))
+    }
+
+    /// Writes what the local store holds back: the task is about to leave.
+    ///
+    /// # Errors
+    /// The local store's failure.
+    pub fn flush(&mut self) -> Result<(), crate::state::StoreError> {
+        self.state.flush()
     }
 
     /// The commit is known not to have happened: everything since the last one is forgotten. The
