@@ -170,7 +170,8 @@ pub(crate) fn main() -> ExitCode {
 
 fn default_level(command: &Command) -> &'static str {
     match command {
-        Command::Demo(_) => "error",
+        // What a case kills is meant to be killed.
+        Command::Demo(_) | Command::Test(_) => "error",
         // What goes wrong is meant to.
         Command::Sim(_) => "off",
         // A broker that is restarted on purpose is no news.

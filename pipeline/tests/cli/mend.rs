@@ -170,7 +170,7 @@ fn a_new_pipeline_holds_its_cases_and_a_case_that_fails_says_what_differs() {
     says(&failed, 1, &["see the differences"]);
     for text in [
         "FAILS  orders go on",
-        "orders.test.toml:16: topic ordered, 1: value: order_id: expected \"x\", found \"a0\"",
+        "orders.test.toml:19: topic ordered, 1: value: order_id: expected \"x\", found \"a0\"",
         "0 cases hold, 1 fail",
     ] {
         assert!(failed.out.contains(text), "`{text}` is not in: {}", failed.out);
@@ -187,4 +187,12 @@ fn a_new_pipeline_holds_its_cases_and_a_case_that_fails_says_what_differs() {
     let out = || lines(&semel(&inside, &["consume", "orders.toml", "ordered", "--type", "order"]));
     until(240, "three orders", || out().len() == 3);
     stop(child);
+}
+
+#[test]
+fn the_cases_of_the_spec_that_ships_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let tested = semel(folder.path(), &["test", crate::SPEC]);
+    assert_eq!(tested.code, Some(0), "{}{}", tested.out, tested.err);
+    assert!(tested.out.ends_with("5 cases hold, 0 fail\n"), "{}", tested.out);
 }
