@@ -249,7 +249,16 @@ impl<'a> Context<'a> {
     /// Reads a value.
     #[must_use]
     pub fn get(&self, store: &'static str, key: &[u8]) -> Option<Vec<u8>> {
-        match self.step.writes.get(&(store, key.to_vec())) {
+        // Most steps have written little or nothing when they read.
+        let written = match self.step.writes.len() {
+            0 => None,
+            1..=8 => {
+                let mut writes = self.step.writes.iter();
+                writes.find(|((s, k), _)| *s == store && k == key).map(|(_, value)| value)
+            }
+            _ => self.step.writes.get(&(store, key.to_vec())),
+        };
+        match written {
             Some(written) => written.clone(),
             None => self.view.get(store, key),
         }

@@ -25,7 +25,7 @@ use semel_schemas::{
 };
 use serde::Deserialize;
 
-use self::layout::{Dropped, Entry, Ids, Meta};
+use self::layout::{Dropped, Entry, Ids, Meta, Page};
 use crate::{
     field::{self, FieldPath, digest},
     operator::{Context, Envelope, Input, Operator, StoreDecl, TimerKey, To},
@@ -124,7 +124,9 @@ impl Dedupe {
     }
 
     fn admit(&self, ctx: &mut Context<'_>, record: Envelope) -> Result<(), Fault> {
-        let value = field::json(&record)?;
+        let (id, fact) = (&self.settings.id, &self.settings.fact);
+        let value =
+            field::json_at(&record, &[id, fact, std::slice::from_ref(&self.settings.slot)])?;
         let id_texts = field::texts(&self.settings.id, &value)?;
         let fact_text = match self.settings.fact.as_slice() {
             [] => record.id.clone(),
@@ -245,7 +247,7 @@ impl Dedupe {
 
     /// The admitting fact of `id` is gone: the next of the dropped ones takes its place.
     fn promote(&self, ctx: &mut Context<'_>, meta: &mut Meta, id: &[u8; 16], gone: &Entry) {
-        Ids::delete(ctx, id, gone.slot);
+        Ids::delete(ctx, id);
         Ids::unwatch(ctx, id, gone.slot);
         if sabotaged(Sabotage::DuplicateNotPromoted) {
             return;
@@ -313,15 +315,24 @@ impl Dedupe {
     fn expire(&self, ctx: &mut Context<'_>) {
         let mut meta = Meta::read(ctx);
         meta.horizon = self.horizon(ctx, &meta);
-        for (slot, id) in Ids::oldest(ctx, self.settings.max_forget) {
-            if slot >= meta.horizon {
+        let mut left = self.settings.max_forget;
+        for page in Page::oldest(ctx, left) {
+            let slot = page.slot;
+            if slot >= meta.horizon || left == 0 {
                 break;
             }
-            self.forget(ctx, &id, slot);
+            let ids = page.take(ctx, left);
+            left -= ids.len();
+            for id in ids {
+                // It may have gone by a retraction, and have come back in another slot.
+                if Ids::get(ctx, &id).is_some_and(|entry| entry.slot == slot) {
+                    self.forget(ctx, &id, slot);
+                }
+            }
         }
         meta.expire = None;
-        if let Some((slot, _)) = Ids::oldest(ctx, 1).first() {
-            self.expire_at(ctx, &mut meta, *slot);
+        if let Some(page) = Page::oldest(ctx, 1).first() {
+            self.expire_at(ctx, &mut meta, page.slot);
         }
         meta.write(ctx);
     }
@@ -331,7 +342,7 @@ impl Dedupe {
         if Ids::unwatch(ctx, id, slot) {
             self.delete_dropped(ctx, id);
         }
-        Ids::delete(ctx, id, slot);
+        Ids::delete(ctx, id);
         ctx.count("dedupe.expired", 1);
     }
 

@@ -9,11 +9,13 @@ mod audit;
 mod bench;
 mod boot;
 mod check;
+mod completions;
 mod consume;
 mod demo;
 mod devnet;
 mod dlq;
 mod door;
+mod explain;
 mod graph;
 mod halt;
 mod keygen;
@@ -21,6 +23,7 @@ mod lag;
 mod merkle;
 mod new;
 mod output;
+mod pages;
 mod produce;
 mod publish;
 mod repair;
@@ -97,6 +100,13 @@ enum Command {
     Devnet(devnet::Args),
     /// Run simulated schedules of faults against a pipeline, and check every invariant after each step
     Sim(sim::Args),
+    /// Say what a fault code means, who is to blame, and what to do
+    Explain(explain::Args),
+    /// Print what a shell needs to complete commands and options
+    Completions(completions::Args),
+    /// Print a page of docs/ that is generated from the program
+    #[command(hide = true)]
+    Page(pages::Args),
     /// Print the version
     Version,
 }
@@ -153,6 +163,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Repair(args) => repair::repair(&args),
         Command::Devnet(args) => devnet::devnet(args),
         Command::Sim(args) => sim::sim(&args),
+        Command::Explain(args) => explain::explain(&args),
+        Command::Completions(args) => completions::completions(&args),
+        Command::Page(args) => pages::page(&args),
         Command::Version => output::line(&format!("semel {}", env!("CARGO_PKG_VERSION"))),
     };
     match done {

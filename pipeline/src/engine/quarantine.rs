@@ -97,7 +97,7 @@ fn follow(task: &mut Task, envelope: &Envelope) -> Result<(), Fault> {
 }
 
 /// Notes that a record was refused: if order matters, its key waits from here on.
-pub(super) fn refused(task: &mut Task, record: Record, fault: &Fault) {
+pub(super) fn refused(task: &mut Task, record: &Record, fault: &Fault) {
     let key = record.key.clone().unwrap_or_default();
     let misplaced = matches!(
         fault.code,
@@ -107,7 +107,7 @@ pub(super) fn refused(task: &mut Task, record: Record, fault: &Fault) {
         return;
     }
     let mut held = Held { first: 0, next: 0 };
-    if push(task, &key, &mut held, &record) {
+    if push(task, &key, &mut held, record) {
         task.counts.named("quarantine.keys", 1);
     } else {
         task.counts.named("quarantine.too_large", 1);

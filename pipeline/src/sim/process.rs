@@ -55,10 +55,15 @@ pub(super) struct Process {
 
 impl Process {
     /// A process that begins at once.
-    pub(super) fn new(number: usize) -> Self {
+    pub(super) fn new(number: usize, seed: u64) -> Self {
+        let stores = MemStores::default();
+        if seed % 4 == 3 {
+            // As on a real disk, which sees many commits as one write; the others write each.
+            stores.hold(if number % 2 == 0 { 2_000 } else { 40_000 });
+        }
         Self {
             fate: Fate::new(number),
-            stores: MemStores::default(),
+            stores,
             backup: BTreeMap::new(),
             up: true,
             up_at: 0,

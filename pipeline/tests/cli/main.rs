@@ -7,6 +7,7 @@
 
 mod look;
 mod mend;
+mod pages;
 mod sim;
 
 use std::{

@@ -30,7 +30,7 @@ pub use self::firing::Fired;
 use super::{
     counts::Counts,
     dead_letter, effects,
-    overlay::{Overlay, Writes, full_key},
+    overlay::{Overlay, full_key},
     quarantine,
     topology::Stage,
 };
@@ -60,6 +60,16 @@ pub struct Meta {
     /// The transactional id of the lane that committed this, unless it handed the task over.
     #[serde(default)]
     pub bearer: Option<String>,
+}
+
+impl Meta {
+    /// Takes over what steps change, which is all but topic and bearer: for each input, so without
+    /// copying texts.
+    fn follow(&mut self, other: &Self) {
+        let Self { next, now, sequence, begun, event_time, passed_on, waiting, .. } = *other;
+        (self.next, self.now, self.sequence, self.begun) = (next, now, sequence, begun);
+        (self.event_time, self.passed_on, self.waiting) = (event_time, passed_on, waiting);
+    }
 }
 
 /// What a record of a changelog says of the lane that wrote it, if it says anything:
@@ -289,23 +299,25 @@ impl Task {
     }
 
     /// One input. Never fails: what cannot be processed is a dead letter.
-    pub fn process(&mut self, input: TaskInput, now: WallTime) {
+    pub fn process(&mut self, input: &TaskInput, now: WallTime) {
         self.set_now(now);
         match input {
             TaskInput::Record(record) => self.record(record),
             TaskInput::Poison(record) => {
                 self.counts.records_in += 1;
-                self.meta.next = after(&record);
-                self.refuse(record, poison("record"));
+                self.meta.next = after(record);
+                self.refuse(record, &poison("record"));
             }
             TaskInput::Command(record) => {
-                if quarantine::commanded(self, &record).is_err() {
+                if quarantine::commanded(self, record).is_err() {
                     // In its turn it is refused with a reason.
                     self.undo();
                 }
             }
-            TaskInput::Outcome { attempt, outcome } => self.outcome(attempt, Ok(outcome)),
-            TaskInput::Spoilt { attempt, .. } => self.outcome(attempt, Err(poison("outcome"))),
+            TaskInput::Outcome { attempt, outcome } => {
+                self.outcome(*attempt, Ok(outcome.clone()));
+            }
+            TaskInput::Spoilt { attempt, .. } => self.outcome(*attempt, Err(poison("outcome"))),
         }
         self.keep();
     }
@@ -343,8 +355,8 @@ impl Task {
 
     /// The changes of state that go with [`Task::cut`], by full key.
     #[must_use]
-    pub fn changelog(&self) -> &Writes {
-        self.state.transaction()
+    pub fn changelog(&self) -> Vec<crate::state::Change<'_>> {
+        self.state.transaction().in_order()
     }
 
     /// The commit happened: makes it permanent, and returns what is to be counted.
@@ -360,6 +372,14 @@ impl Task {
         self.answered.clear();
         self.touched = false;
         Ok(std::mem::take(&mut self.kept_counts))
+    }
+
+    /// Writes what the local store holds back: the task is about to leave.
+    ///
+    /// # Errors
+    /// The local store's failure.
+    pub fn flush(&mut self) -> Result<(), crate::state::StoreError> {
+        self.state.flush()
     }
 
     /// The commit is known not to have happened: everything since the last one is forgotten. The
@@ -404,7 +424,7 @@ impl Task {
     pub(super) fn keep(&mut self) {
         self.state.keep_step();
         self.outbox.append(&mut self.step_out);
-        self.kept = self.meta.clone();
+        self.kept.follow(&self.meta);
         self.kept_counts.add(&std::mem::take(&mut self.counts));
         self.touched = true;
     }
@@ -421,16 +441,16 @@ impl Task {
         self.counts = Counts::default();
     }
 
-    fn record(&mut self, record: Record) {
+    fn record(&mut self, record: &Record) {
         self.counts.records_in += 1;
-        self.meta.next = after(&record);
-        if dead_letter::is_for_another(&record, &self.stage.name) {
+        self.meta.next = after(record);
+        if dead_letter::is_for_another(record, &self.stage.name) {
             return;
         }
-        if let Err(fault) = self.try_record(&record) {
+        if let Err(fault) = self.try_record(record) {
             self.undo();
             self.counts.records_in += 1;
-            self.refuse(record, fault);
+            self.refuse(record, &fault);
         }
     }
 
@@ -489,18 +509,18 @@ impl Task {
         true
     }
 
-    pub(super) fn refuse(&mut self, record: Record, fault: Fault) {
+    pub(super) fn refuse(&mut self, record: &Record, fault: &Fault) {
         self.counts.dead_letters += 1;
         if !sabotaged(Sabotage::DeadLetterLost) {
             self.step_out.push(dead_letter::letter(
                 &self.stage.name,
                 &self.stage.dead_letter,
-                &record,
-                &fault,
+                record,
+                fault,
                 self.stage.limits.record_bytes_max,
             ));
         }
-        quarantine::refused(self, record, &fault);
+        quarantine::refused(self, record, fault);
     }
 
     /// Keeps or undoes a step that was not a record's: its fault is a dead letter without origin.
