@@ -21,6 +21,7 @@ mod halt;
 mod keygen;
 mod lag;
 mod merkle;
+mod new;
 mod output;
 mod pages;
 mod produce;
@@ -29,6 +30,7 @@ mod repair;
 mod run;
 mod sim;
 mod state;
+mod test;
 mod topics;
 mod trace;
 #[cfg(feature = "kafka")]
@@ -52,6 +54,10 @@ enum Command {
     Demo(demo::Args),
     /// Run a pipeline until SIGTERM or SIGINT
     Run(run::Args),
+    /// Make a small working pipeline in a new folder
+    New(new::Args),
+    /// Run the cases of a spec: records in; records, rows, dead letters and effects out
+    Test(test::Args),
     /// Check a spec: wiring, types, settings; connects to nothing
     Check(SpecArg),
     /// Release roots that wait at `ready_for_settlement`
@@ -133,6 +139,8 @@ pub(crate) fn main() -> ExitCode {
     let done = match cli.command {
         Command::Demo(args) => demo::demo(&args),
         Command::Run(args) => run::run(&args),
+        Command::New(args) => new::new(&args),
+        Command::Test(args) => test::test(&args),
         Command::Check(args) => check::check(&args.spec),
         Command::Publish(args) => publish::publish(&args),
         Command::Topics(args) => topics::topics(&args),
@@ -175,7 +183,8 @@ pub(crate) fn main() -> ExitCode {
 
 fn default_level(command: &Command) -> &'static str {
     match command {
-        Command::Demo(_) => "error",
+        // What a case kills is meant to be killed.
+        Command::Demo(_) | Command::Test(_) => "error",
         // What goes wrong is meant to.
         Command::Sim(_) => "off",
         // A broker that is restarted on purpose is no news.
