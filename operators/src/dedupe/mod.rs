@@ -6,8 +6,8 @@
 //! been admitted had the fact never been seen.
 //!
 //! Invariants: no record is taken for new whose id may have been forgotten: what is older than
-//! finalized event time minus the window is refused as too old, and ids are forgotten only behind
-//! that line, which never goes back. Downstream always holds, of the facts that stand, the one that
+//! finalized event time minus the window is refused as too old, and an id is forgotten only when all
+//! its facts, the dropped ones among them, are behind that line, which never goes back. Downstream always holds, of the facts that stand, the one that
 //! came first. State ends: ids behind the window and dropped records at finality, a few in a step.
 //!
 //! The identity does not include the record's key: choose a key that equal ids share, or two tasks
@@ -148,7 +148,7 @@ impl Dedupe {
             ));
         }
         let Some(first) = self.current(ctx, &mut meta, &id) else {
-            Ids::put(ctx, &id, &Entry { slot, fact });
+            Ids::list(ctx, &id, &Entry { slot, until: slot, fact });
             self.expire_at(ctx, &mut meta, slot);
             meta.write(ctx);
             ctx.count("dedupe.admitted", 1);
@@ -157,6 +157,9 @@ impl Dedupe {
         };
         ctx.count("dedupe.duplicates", 1);
         report(ctx, &record, &claimed);
+        if slot > first.until && !sabotaged(Sabotage::WindowForgetsEarly) {
+            Ids::list(ctx, &id, &Entry { until: slot, ..first });
+        }
         if is_final(ctx, first.slot) || first.fact == fact || self.settings.retraction.is_none() {
             return Ok(());
         }
@@ -255,9 +258,9 @@ impl Dedupe {
         let mut dropped = Dropped::all(ctx, id, self.settings.max_dropped).into_iter();
         let Some((number, next)) = dropped.next() else { return };
         Dropped::delete(ctx, id, number);
-        let entry = Entry { slot: next.slot, fact: next.fact.0 };
+        let entry = Entry { slot: next.slot, until: gone.until, fact: next.fact.0 };
         Ids::put(ctx, id, &entry);
-        self.expire_at(ctx, meta, entry.slot);
+        self.expire_at(ctx, meta, entry.until);
         ctx.count("dedupe.promoted", 1);
         ctx.forward(next.record.into());
         let rest: Vec<u32> = dropped.map(|(number, _)| number).collect();
@@ -276,9 +279,9 @@ impl Dedupe {
         let entry = Ids::get(ctx, id)?;
         let horizon = self.horizon(ctx, meta);
         let early = sabotaged(Sabotage::WindowForgetsEarly) && is_final(ctx, entry.slot);
-        if entry.slot < horizon || early {
+        if entry.until < horizon || early {
             meta.horizon = horizon;
-            self.forget(ctx, id, entry.slot);
+            self.forget(ctx, id, &entry);
             return None;
         }
         Some(entry)
@@ -324,9 +327,9 @@ impl Dedupe {
             let ids = page.take(ctx, left);
             left -= ids.len();
             for id in ids {
-                // It may have gone by a retraction, and have come back in another slot.
-                if Ids::get(ctx, &id).is_some_and(|entry| entry.slot == slot) {
-                    self.forget(ctx, &id, slot);
+                // It may have gone by a retraction, or a later duplicate keeps it longer.
+                if let Some(entry) = Ids::get(ctx, &id).filter(|entry| entry.until == slot) {
+                    self.forget(ctx, &id, &entry);
                 }
             }
         }
@@ -338,8 +341,8 @@ impl Dedupe {
     }
 
     /// Forgets an id behind the window. All of it is final: nothing is promoted any more.
-    fn forget(&self, ctx: &mut Context<'_>, id: &[u8; 16], slot: Slot) {
-        if Ids::unwatch(ctx, id, slot) {
+    fn forget(&self, ctx: &mut Context<'_>, id: &[u8; 16], entry: &Entry) {
+        if Ids::unwatch(ctx, id, entry.slot) {
             self.delete_dropped(ctx, id);
         }
         Ids::delete(ctx, id);
