@@ -1,8 +1,9 @@
 //! The bytes of `dedupe`'s state.
 //!
 //! Invariants: an id that is final costs 64 bytes: 16 + 32 under its own key, 16 in the index by
-//! slot. An id has one entry; it is in the index under the slot that the entry is kept for. What the index names beyond
-//! that has gone or moved since, and is passed over: whoever reads the index looks at the entries.
+//! slot. An id has one entry; it is in the index under the slot that the entry is kept for. What the
+//! index names beyond that has gone or moved since, and is passed over: whoever reads the index looks
+//! at the entries.
 
 use semel_schemas::{solana::Base64, time::Slot};
 use serde::{Deserialize, Serialize};

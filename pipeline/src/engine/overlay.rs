@@ -209,13 +209,7 @@ mod tests {
         let mut overlay = Overlay::new(Held::new(Box::new(MemStore::default()), 0));
         put(&mut overlay, "kept", Some("1"));
         overlay.keep_step();
-        overlay
-            .promote(&Checkpoint {
-                changelog_next: semel_schemas::topic::NextOffset(1),
-                topic_id: semel_schemas::topic::TopicId("t".into()),
-                promoted_at: semel_schemas::time::WallTime(0),
-            })
-            .unwrap();
+        promote(&mut overlay);
         for key in ["kept", "new"] {
             for value in [Some("2"), None] {
                 put(&mut overlay, key, value);
