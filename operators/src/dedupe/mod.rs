@@ -96,9 +96,7 @@ pub struct Dedupe {
 /// What a record or a retraction says of itself.
 struct Claimed {
     id_texts: Vec<String>,
-    id: [u8; 16],
     fact_text: String,
-    fact: [u8; 16],
     slot: Slot,
 }
 
@@ -134,7 +132,7 @@ impl Dedupe {
         };
         let slot = self.settings.slot.slot(&value)?;
         let (id, fact) = (digest(&id_texts), digest(&[&fact_text]));
-        let claimed = Claimed { id_texts, id, fact_text, fact, slot };
+        let claimed = Claimed { id_texts, fact_text, slot };
         let mut meta = Meta::read(ctx);
         if slot < self.horizon(ctx, &meta) && !sabotaged(Sabotage::TooOldTaken) {
             return Err(Fault::new(
@@ -155,49 +153,43 @@ impl Dedupe {
             ctx.forward(record);
             return Ok(());
         };
-        ctx.count("dedupe.duplicates", 1);
-        report(ctx, &record, &claimed);
         if slot > first.until && !sabotaged(Sabotage::WindowForgetsEarly) {
             Ids::list(ctx, &id, &Entry { until: slot, ..first });
         }
-        if is_final(ctx, first.slot) || first.fact == fact || self.settings.retraction.is_none() {
+        let stands = is_final(ctx, first.slot) || self.settings.retraction.is_none();
+        let dropped = match stands || first.fact == fact {
+            true => None,
+            false => Some(Dropped::all(ctx, &id, self.settings.max_dropped))
+                .filter(|all| all.iter().all(|(_, dropped)| dropped.fact.0 != fact)),
+        };
+        if dropped.as_ref().is_some_and(|dropped| dropped.len() >= self.settings.max_dropped) {
+            // The step stands: the id must be known for as long as a replay of this record may come.
+            ctx.refuse(self.no_room(&claimed));
             return Ok(());
         }
-        self.keep(ctx, &mut meta, &first, &claimed, record)?;
-        meta.write(ctx);
+        ctx.count("dedupe.duplicates", 1);
+        report(ctx, &record, &claimed);
+        if let Some(dropped) = dropped {
+            let number = dropped.last().map_or(0, |(number, _)| number.saturating_add(1));
+            Dropped::put(ctx, &id, number, slot, fact, record);
+            if dropped.is_empty() {
+                self.settle_at(ctx, &mut meta, &id, first.slot);
+            }
+            meta.write(ctx);
+        }
         Ok(())
     }
 
-    /// Keeps a dropped record until the fact that won is final.
-    fn keep(
-        &self,
-        ctx: &mut Context<'_>,
-        meta: &mut Meta,
-        first: &Entry,
-        claimed: &Claimed,
-        record: Envelope,
-    ) -> Result<(), Fault> {
-        let dropped = Dropped::all(ctx, &claimed.id, self.settings.max_dropped);
-        if dropped.iter().any(|(_, dropped)| dropped.fact.0 == claimed.fact) {
-            return Ok(());
-        }
-        if dropped.len() >= self.settings.max_dropped {
-            return Err(Fault::new(
-                FaultCode::DuplicatesFull,
-                format!(
-                    "id `{}` has {} duplicates that wait for finality already (`max_dropped`): \
-                     replay this record after that, or raise the limit",
-                    claimed.id_texts.join(":"),
-                    dropped.len()
-                ),
-            ));
-        }
-        let number = dropped.last().map_or(0, |(number, _)| number.saturating_add(1));
-        Dropped::put(ctx, &claimed.id, number, claimed.slot, claimed.fact, record);
-        if dropped.is_empty() {
-            self.settle_at(ctx, meta, &claimed.id, first.slot);
-        }
-        Ok(())
+    fn no_room(&self, claimed: &Claimed) -> Fault {
+        Fault::new(
+            FaultCode::DuplicatesFull,
+            format!(
+                "id `{}` has {} duplicates that wait for finality already (`max_dropped`): replay \
+                 this record after that, or raise the limit",
+                claimed.id_texts.join(":"),
+                self.settings.max_dropped
+            ),
+        )
     }
 
     fn retract(&self, ctx: &mut Context<'_>, record: Envelope) -> Result<(), Fault> {
@@ -206,7 +198,7 @@ impl Dedupe {
         let fact_text = self.settings.retraction_fact.text(&value)?;
         let slot = self.settings.slot.slot(&value)?;
         let (id, fact) = (digest(&id_texts), digest(&[&fact_text]));
-        let gone = Claimed { id_texts, id, fact_text, fact, slot };
+        let gone = Claimed { id_texts, fact_text, slot };
         let mut meta = Meta::read(ctx);
         let Some(first) = self.current(ctx, &mut meta, &id) else {
             let old = slot < self.horizon(ctx, &meta);

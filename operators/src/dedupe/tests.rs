@@ -229,6 +229,20 @@ fn too_many_duplicates_are_refused_and_not_lost_silently() {
     ]);
 }
 
+/// The letter is replayed when the id's other facts are behind the window, and its own is not.
+#[test]
+fn a_duplicate_that_found_no_room_is_not_new_when_it_is_replayed() {
+    table(&[
+        (Record(1, 1, 5), Ok(&["+s1"])),
+        (Record(1, 2, 5), Ok(&[])),
+        (Record(1, 3, 5), Ok(&[])),
+        (Record(1, 4, 5), Ok(&[])),
+        (Record(1, 5, 8), Err(FaultCode::DuplicatesFull)),
+        (Finalized(6 + WINDOW), Ok(&[])),
+        (Record(1, 5, 8), Ok(&[])),
+    ]);
+}
+
 #[test]
 fn bad_records_are_refused_with_a_code() {
     let mut world = dedupe();
@@ -301,12 +315,7 @@ impl Model {
                 let known = self.ids.contains_key(&id);
                 let until = if known { self.until[&id].max(slot) } else { slot };
                 let facts = self.ids.entry(id).or_default();
-                let kept = facts.iter().any(|(known, _)| *known == fact);
-                let settled =
-                    facts.first().is_some_and(|first| self.finalized.is_some_and(|f| first.1 <= f));
-                if facts.len() <= 3 || kept || settled {
-                    self.until.insert(id, until);
-                }
+                self.until.insert(id, until);
                 if facts.iter().any(|(known, _)| *known == fact) {
                     return Ok(vec![]);
                 }

@@ -159,6 +159,7 @@ impl Task {
         let kept = kind(record) != "order" && !settled;
         if kept && facts.iter().all(|known| known.name != fact.name) {
             if facts.len() > KEPT_MAX {
+                self.seen(id, fact.slot);
                 return vec![Said::Refused(record.origin())];
             }
             self.seen(id, fact.slot);
