@@ -190,6 +190,8 @@ pub struct Step {
     pub forget: Vec<String>,
     /// Things to count: metric name and increment.
     pub counts: Vec<(&'static str, u64)>,
+    /// Why the input goes to the dead letters although the step stands.
+    pub refused: Option<Fault>,
 }
 
 /// One step of one operator: the view it reads, and what it asks for.
@@ -381,6 +383,12 @@ impl<'a> Context<'a> {
     /// Takes an effect back: its outcome, if any, no longer counts.
     pub fn forget_effect(&mut self, id: impl Into<String>) {
         self.step.forget.push(id.into());
+    }
+
+    /// Refuses the input, and keeps what the step asks for: for a refusal that must be remembered.
+    /// A fault that [`Operator::apply`] returns undoes the step instead.
+    pub fn refuse(&mut self, fault: Fault) {
+        self.step.refused = Some(fault);
     }
 
     /// Counts something (a metric of the stage).

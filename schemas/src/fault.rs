@@ -210,7 +210,10 @@ mod tests {
     fn each_code_says_what_it_means_and_what_to_do() {
         for code in FaultCode::ALL {
             for text in [code.meaning(), code.advice()] {
-                assert!(text.ends_with('.') && text.starts_with(char::is_uppercase), "{code}: {text}");
+                assert!(
+                    text.ends_with('.') && text.starts_with(char::is_uppercase),
+                    "{code}: {text}"
+                );
             }
         }
     }

@@ -1,8 +1,9 @@
 //! The bytes of `dedupe`'s state.
 //!
-//! Invariants: an id that is final costs 56 bytes: 16 + 24 under its own key, 16 in the index by
-//! slot. An id has one entry; it is in the index under that entry's slot. What the index names beyond
-//! that has gone or moved since, and is passed over: whoever reads the index looks at the entries.
+//! Invariants: an id that is final costs 64 bytes: 16 + 32 under its own key, 16 in the index by
+//! slot. An id has one entry; it is in the index under the slot that the entry is kept for. What the
+//! index names beyond that has gone or moved since, and is passed over: whoever reads the index looks
+//! at the entries.
 
 use semel_schemas::{solana::Base64, time::Slot};
 use serde::{Deserialize, Serialize};
@@ -27,7 +28,7 @@ const DROPPED: &str = "dedupe_dropped";
 const META: &str = "dedupe_meta";
 
 pub(super) const STORES: &[StoreDecl] = &[
-    StoreDecl { name: IDS, version: 1 },
+    StoreDecl { name: IDS, version: 2 },
     StoreDecl { name: BY_SLOT, version: 2 },
     StoreDecl { name: WATCHED, version: 1 },
     StoreDecl { name: DROPPED, version: 1 },
@@ -66,10 +67,12 @@ impl Meta {
     }
 }
 
-/// The fact that admitted an id: `slot u64 BE | digest of the fact, 16 bytes`.
+/// The fact that admitted an id: `slot u64 BE | until u64 BE | digest of the fact, 16 bytes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) slot: Slot,
+    /// The newest slot of its facts, the dropped ones among them: each of them may come again.
+    pub(super) until: Slot,
     pub(super) fact: [u8; 16],
 }
 
@@ -79,14 +82,23 @@ pub(super) struct Ids;
 impl Ids {
     pub(super) fn get(ctx: &Context<'_>, id: &[u8; 16]) -> Option<Entry> {
         let bytes = ctx.get(IDS, id)?;
-        let (slot, fact) = bytes.split_first_chunk().expect("an entry begins with 8 bytes of slot");
+        let (slot, rest) = bytes.split_first_chunk().expect("an entry begins with 8 bytes of slot");
+        let (until, fact) = rest.split_first_chunk().expect("then come 8 bytes of slot");
         let fact = fact.first_chunk().expect("an entry ends with 16 bytes of fact");
-        Some(Entry { slot: Slot(u64::from_be_bytes(*slot)), fact: *fact })
+        let [slot, until] = [slot, until].map(|bytes| Slot(u64::from_be_bytes(*bytes)));
+        Some(Entry { slot, until, fact: *fact })
     }
 
+    /// Writes the entry; the index names the id under `until` already.
     pub(super) fn put(ctx: &mut Context<'_>, id: &[u8; 16], entry: &Entry) {
-        ctx.put(IDS, id, [entry.slot.0.to_be_bytes().as_slice(), &entry.fact].concat());
-        Page::add(ctx, entry.slot, id);
+        let (slot, until) = (entry.slot.0.to_be_bytes(), entry.until.0.to_be_bytes());
+        ctx.put(IDS, id, [slot.as_slice(), &until, &entry.fact].concat());
+    }
+
+    /// Writes the entry, and the id into the index.
+    pub(super) fn list(ctx: &mut Context<'_>, id: &[u8; 16], entry: &Entry) {
+        Self::put(ctx, id, entry);
+        Page::add(ctx, entry.until, id);
     }
 
     /// Deletes the entry; the index keeps naming the id until its slot leaves the window.

@@ -63,7 +63,9 @@ pub(super) const fn blame(code: FaultCode) -> &'static str {
 /// What the engine does.
 pub(super) const fn then(code: FaultCode) -> &'static str {
     match code.then() {
-        Then::Never => "The record is a dead letter; trying it again as it is gives the same answer.",
+        Then::Never => {
+            "The record is a dead letter; trying it again as it is gives the same answer."
+        }
         Then::Retry => "The engine tries again by itself.",
         Then::Rebuild => "The engine builds the connection or the task anew and tries again.",
     }

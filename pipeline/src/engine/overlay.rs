@@ -152,11 +152,17 @@ impl StateView for Overlay {
         let full_prefix = full_key(store, prefix);
         let start = full_key(store, from.max(prefix));
         let mut merged: BTreeMap<&[u8], Option<&Vec<u8>>> = BTreeMap::new();
-        // No further than to the last key that can be in the answer: a transaction may be long.
-        merged.extend(self.transaction.range(&full_prefix, &start, limit));
         let step = self.step.range(start.clone()..);
-        let step = step.take_while(|(key, _)| key.starts_with(&full_prefix));
-        merged.extend(step.map(|(key, value)| -> Change<'_> { (key, value.as_ref()) }));
+        let step: Vec<Change<'_>> = step
+            .take_while(|(key, _)| key.starts_with(&full_prefix))
+            .map(|(key, value)| (key.as_slice(), value.as_ref()))
+            .collect();
+        // No further than to the last key that can be in the answer, whatever the step deleted of
+        // them: a transaction may be long.
+        let deletes = step.iter().filter(|(_, value)| value.is_none()).count();
+        let live = limit.saturating_add(deletes);
+        merged.extend(self.transaction.range(&full_prefix, &start, live));
+        merged.extend(step);
         let deletes = merged.values().filter(|value| value.is_none()).count();
         let wanted = limit.saturating_add(deletes);
         let stored = self.note(self.store.scan(&full_prefix, &start, wanted));
@@ -203,13 +209,7 @@ mod tests {
         let mut overlay = Overlay::new(Held::new(Box::new(MemStore::default()), 0));
         put(&mut overlay, "kept", Some("1"));
         overlay.keep_step();
-        overlay
-            .promote(&Checkpoint {
-                changelog_next: semel_schemas::topic::NextOffset(1),
-                topic_id: semel_schemas::topic::TopicId("t".into()),
-                promoted_at: semel_schemas::time::WallTime(0),
-            })
-            .unwrap();
+        promote(&mut overlay);
         for key in ["kept", "new"] {
             for value in [Some("2"), None] {
                 put(&mut overlay, key, value);

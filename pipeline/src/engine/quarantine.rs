@@ -126,8 +126,14 @@ fn release(task: &mut Task, key: &[u8], action: QuarantineAction) -> Result<(), 
         task.keep();
         let Some(record) = front(task, key, held.first) else { break };
         let result = dead_letter::envelope(&task.stage, &record).and_then(|e| task.enter(e));
-        if let Err(fault) = result {
-            task.undo();
+        let refused = match result {
+            Ok(()) => task.step_refused.take(),
+            Err(fault) => {
+                task.undo();
+                Some(fault)
+            }
+        };
+        if let Some(fault) = refused {
             task.counts.dead_letters += 1;
             let to = &task.stage.dead_letter;
             let limit = task.stage.limits.record_bytes_max;

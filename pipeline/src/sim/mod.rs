@@ -244,8 +244,7 @@ fn build(
         .ok_or_else(|| one(format!("{}: no stage takes the simulator's inputs", subject.file)))?;
     let plan = Arc::new(plan);
     let options = Arc::new(options.clone());
-    let processes: Vec<Process> =
-        (0..options.processes).map(|number| Process::new(number, options.seed)).collect();
+    let processes = Process::all(options.processes, options.seed);
     let seats = (0..options.processes).flat_map(|p| Seat::of_plan(&plan, p)).collect();
     let shop = Shop {
         plan: plan.clone(),

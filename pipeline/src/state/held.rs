@@ -8,7 +8,9 @@
 //! one in it, so it stands at a state that the task once committed; what is held is committed, and is
 //! in the changelog: dropped unwritten it is read again from there. Not synchronised, no clock.
 
-use super::{Change, Checkpoint, Layer, Pairs, StoreError, TaskStore, promote};
+use std::{cell::RefCell, collections::BTreeMap};
+
+use super::{Change, Checkpoint, Layer, Pairs, StoreError, TaskStore, floors::Floors, promote};
 
 /// What a key costs beside its own bytes and its value's, in a tree of both.
 const ENTRY: usize = 96;
@@ -21,6 +23,7 @@ pub struct Held {
     writes: Layer,
     bytes: usize,
     checkpoint: Option<Checkpoint>,
+    floors: RefCell<Floors>,
 }
 
 impl std::fmt::Debug for Held {
@@ -33,7 +36,14 @@ impl Held {
     /// Over a restored store; about `most` bytes are held.
     #[must_use]
     pub fn new(store: Box<dyn TaskStore>, most: usize) -> Self {
-        Self { store, most, writes: Layer::default(), bytes: 0, checkpoint: None }
+        Self {
+            store,
+            most,
+            writes: Layer::default(),
+            bytes: 0,
+            checkpoint: None,
+            floors: RefCell::default(),
+        }
     }
 
     /// The value of `key`.
@@ -54,7 +64,7 @@ impl Held {
     pub fn scan(&self, prefix: &[u8], from: &[u8], limit: usize) -> Result<Pairs, StoreError> {
         let above = self.writes.range(prefix, from, limit);
         let deletes = above.iter().filter(|(_, value)| value.is_none()).count();
-        let stored = self.store.scan(prefix, from, limit.saturating_add(deletes))?;
+        let stored = self.stored(prefix, from, limit.saturating_add(deletes))?;
         Ok(if above.is_empty() { stored } else { merge(stored, above, limit) })
     }
 
@@ -68,7 +78,7 @@ impl Held {
         checkpoint: &Checkpoint,
     ) -> Result<(), StoreError> {
         if self.most == 0 {
-            return promote(&mut *self.store, &writes.take(), checkpoint);
+            return self.write(&writes.take(), checkpoint);
         }
         let size = |value: &Option<Vec<u8>>| value.as_ref().map_or(0, Vec::len);
         for (key, value) in writes.drain() {
@@ -88,10 +98,35 @@ impl Held {
     /// [`StoreError`]; then drop the store and open it anew.
     pub fn flush(&mut self) -> Result<(), StoreError> {
         if let Some(checkpoint) = self.checkpoint.take() {
-            promote(&mut *self.store, &self.writes.take(), &checkpoint)?;
+            let writes = self.writes.take();
             self.bytes = 0;
+            self.write(&writes, &checkpoint)?;
         }
         Ok(())
+    }
+
+    fn write(
+        &mut self,
+        writes: &BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+        checkpoint: &Checkpoint,
+    ) -> Result<(), StoreError> {
+        let floors = self.floors.get_mut();
+        for (key, _) in writes.iter().filter(|(_, value)| value.is_some()) {
+            floors.lower(key);
+        }
+        promote(&mut *self.store, writes, checkpoint)
+    }
+
+    /// What the store lists, its front passed over.
+    fn stored(&self, prefix: &[u8], from: &[u8], limit: usize) -> Result<Pairs, StoreError> {
+        if from > prefix || limit == 0 {
+            return self.store.scan(prefix, from, limit);
+        }
+        let mut floors = self.floors.borrow_mut();
+        let Some(begin) = floors.begin(prefix) else { return Ok(Pairs::new()) };
+        let found = self.store.scan(prefix, begin, limit)?;
+        floors.learn(prefix, found.first().map(|(key, _)| key.as_slice()));
+        Ok(found)
     }
 }
 
@@ -118,7 +153,7 @@ fn merge(stored: Pairs, above: Vec<Change<'_>>, limit: usize) -> Pairs {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::sync::{Arc, Mutex};
 
     use proptest::prelude::*;
     use semel_schemas::{
@@ -177,6 +212,12 @@ mod tests {
                 }
                 let prefix: Vec<u8> = prefix.into_iter().collect();
                 let from = [from >> 4, from & 15];
+                for prefix in [vec![], vec![0], vec![1], prefix.clone(), vec![0, 0]] {
+                    prop_assert_eq!(
+                        held.scan(&prefix, &[], limit).unwrap(),
+                        plain.scan(&prefix, &[], limit).unwrap()
+                    );
+                }
                 prop_assert_eq!(
                     held.scan(&prefix, &from, limit).unwrap(),
                     plain.scan(&prefix, &from, limit).unwrap()
@@ -194,18 +235,74 @@ mod tests {
     #[test]
     fn no_more_is_held_than_was_said() {
         let mut held = Held::new(Box::new(MemStore::new()), 4_000);
+        let promote = |held: &mut Held, number: u64, key: Vec<u8>| {
+            let mut changes = Layer::default();
+            changes.insert(key, Some(vec![0; 32]));
+            held.promote(&mut changes, &checkpoint(number)).unwrap();
+        };
         for number in 0..10_000u64 {
-            let key = number.to_be_bytes().to_vec();
-            held.promote(&mut BTreeMap::from([(key, Some(vec![0; 32]))]), &checkpoint(number))
-                .unwrap();
+            promote(&mut held, number, number.to_be_bytes().to_vec());
             assert!(held.bytes <= 4_000 + ENTRY + 40, "{held:?}");
             assert_eq!(held.bytes, held.writes.len() * (ENTRY + 40));
         }
         // The same key again and again is held once.
         for number in 0..10_000u64 {
-            let changes = BTreeMap::from([(vec![1], Some(vec![0; 32]))]);
-            held.promote(&mut layer(&changes), &checkpoint(number)).unwrap();
+            promote(&mut held, number, vec![1]);
         }
         assert!(held.writes.len() < 40);
+    }
+
+    /// A store that notes where listings begin.
+    #[derive(Default)]
+    struct Noting(MemStore, Arc<Mutex<Vec<Vec<u8>>>>);
+
+    impl TaskStore for Noting {
+        fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+            self.0.get(key)
+        }
+        fn scan(&self, prefix: &[u8], from: &[u8], limit: usize) -> Result<Pairs, StoreError> {
+            self.1.lock().unwrap().push(prefix.max(from).to_vec());
+            self.0.scan(prefix, from, limit)
+        }
+        fn promote(
+            &mut self,
+            writes: &BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+            meta: &Checkpoint,
+        ) -> Result<(), StoreError> {
+            self.0.promote(writes, meta)
+        }
+        fn checkpoint(&self) -> Result<Option<Checkpoint>, StoreError> {
+            self.0.checkpoint()
+        }
+        fn wipe(&mut self) -> Result<(), StoreError> {
+            self.0.wipe()
+        }
+    }
+
+    /// A store on disk passes over a mark for each key that is gone, and there may be millions.
+    #[test]
+    fn what_was_taken_from_the_front_is_not_listed_again() {
+        let store = Noting::default();
+        let begun = store.1.clone();
+        let mut held = Held::new(Box::new(store), 0);
+        let key = |number: u8| [b"q\0".as_slice(), &[number]].concat();
+        let promote = |held: &mut Held, number: u8, value: Option<Vec<u8>>| {
+            let mut changes = Layer::default();
+            changes.insert(key(number), value);
+            held.promote(&mut changes, &checkpoint(1)).unwrap();
+        };
+        (10..20).for_each(|number| promote(&mut held, number, Some(vec![number])));
+        for number in 10..20 {
+            assert_eq!(held.scan(b"q\0", &[], 1).unwrap(), [(key(number), vec![number])]);
+            promote(&mut held, number, None);
+        }
+        let wanted: Vec<_> = std::iter::once(b"q\0".to_vec()).chain((10..19).map(key)).collect();
+        assert_eq!(*begun.lock().unwrap(), wanted);
+        assert_eq!(held.scan(b"q\0", &[], 1).unwrap(), []);
+        // What comes before the front is found, and an empty front is not looked for.
+        assert_eq!(held.scan(b"q\0", &[], 1).unwrap(), []);
+        promote(&mut held, 3, Some(vec![3]));
+        assert_eq!(held.scan(b"q\0", &[], 9).unwrap(), [(key(3), vec![3])]);
+        assert_eq!(begun.lock().unwrap().split_off(10), [key(19), key(3)]);
     }
 }

@@ -20,12 +20,15 @@ type Hash = foldhash::quality::RandomState;
 /// A key and what was written: `None` deletes.
 pub type Change<'a> = (&'a [u8], Option<&'a Vec<u8>>);
 
+/// A store's name with its zero byte, and its keys.
+type Sorted = (Vec<u8>, BTreeSet<Vec<u8>>);
+
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct Layer {
     values: HashMap<Vec<u8>, Option<Vec<u8>>, Hash>,
     /// Stores that were listed before, and their keys.
-    sorted: RefCell<Vec<(Vec<u8>, BTreeSet<Vec<u8>>)>>,
+    sorted: RefCell<Vec<Sorted>>,
 }
 
 /// The part of a key that names its store, the zero byte included; `None`: it names none.

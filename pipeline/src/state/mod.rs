@@ -11,6 +11,7 @@
 //! synced to disk: what is missing is read again from the changelog), but its values and its offset
 //! never come apart.
 
+mod floors;
 mod held;
 mod layer;
 mod mem;

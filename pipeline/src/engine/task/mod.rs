@@ -153,6 +153,8 @@ pub struct Task {
     kept: Meta,
     outbox: Vec<OutRecord>,
     pub(super) step_out: Vec<OutRecord>,
+    /// Why the present step's input is refused although the step stands.
+    pub(super) step_refused: Option<Fault>,
     /// What is counted once it is committed.
     pub(super) counts: Counts,
     kept_counts: Counts,
@@ -225,6 +227,7 @@ impl Task {
             meta,
             outbox: Vec::new(),
             step_out: Vec::new(),
+            step_refused: None,
             counts: Counts::default(),
             kept_counts: Counts::default(),
             under_way: BTreeMap::new(),
@@ -435,6 +438,7 @@ impl Task {
             self.state.forget_step();
         }
         self.first_due = None;
+        self.step_refused = None;
         self.step_out.clear();
         let (now, next) = (self.meta.now, self.meta.next);
         self.meta = Meta { now, next, ..self.kept.clone() };
@@ -450,6 +454,8 @@ impl Task {
         if let Err(fault) = self.try_record(record) {
             self.undo();
             self.counts.records_in += 1;
+            self.refuse(record, &fault);
+        } else if let Some(fault) = self.step_refused.take() {
             self.refuse(record, &fault);
         }
     }
@@ -526,12 +532,20 @@ impl Task {
     /// Keeps or undoes a step that was not a record's: its fault is a dead letter without origin.
     /// `true` if it was undone.
     fn settle(&mut self, result: Result<(), Fault>, what: &str) -> bool {
-        let Err(fault) = result.and_then(|()| self.check_step()) else { return false };
-        self.undo();
+        let (fault, undone) = match result.and_then(|()| self.check_step()) {
+            Ok(()) => match self.step_refused.take() {
+                Some(fault) => (fault, false),
+                None => return false,
+            },
+            Err(fault) => {
+                self.undo();
+                (fault, true)
+            }
+        };
         self.counts.dead_letters += 1;
         let letter = dead_letter::notice(&self.stage, self.partition, what, &fault);
         self.step_out.push(letter);
-        true
+        undone
     }
 
     fn outcome(&mut self, attempt: u64, outcome: Result<Outcome, Fault>) {
