@@ -27,10 +27,12 @@ mod pages;
 mod produce;
 mod publish;
 mod repair;
-mod run;
+mod reset;
+pub(crate) mod run;
 mod sim;
 mod state;
 mod test;
+mod top;
 mod topics;
 mod trace;
 #[cfg(feature = "kafka")]
@@ -39,6 +41,7 @@ mod verify;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+use semel::Registry;
 
 /// Carries each fact once, in order, to a settled transaction and a row in a database.
 #[derive(Debug, Parser)]
@@ -70,6 +73,8 @@ enum Command {
     Produce(produce::Args),
     /// Show how far each stage and sink has come, partition by partition
     Lag(lag::Args),
+    /// Watch stages and sinks while they run: rates, lag, effects
+    Top(top::Args),
     /// Show what a stage knows, key by key
     State(state::Args),
     /// Follow one record's way: what it caused, what was kept of it, the rows that it makes
@@ -82,6 +87,8 @@ enum Command {
     Pause(halt::PauseArgs),
     /// Let a stage, source or sink go on
     Resume(halt::ResumeArgs),
+    /// Let a stage begin anew elsewhere with an empty state; without --yes, say what that would do
+    Reset(reset::Args),
     /// Compare what the database holds with what was published
     Audit(audit::Args),
     /// Kill, pause and cut off processes on your Kafka and PostgreSQL, and compare what came of it
@@ -130,8 +137,11 @@ enum Failure {
 
 type Done = Result<(), Failure>;
 
-/// Parses the command line and runs the command.
-pub(crate) fn main() -> ExitCode {
+/// The whole `semel` command, for a program with operators of its own: parses the command line of the
+/// process and runs the command. Call it once, from `main`.
+#[must_use]
+pub fn main(registry: Registry) -> ExitCode {
+    boot::know(registry);
     let cli = Cli::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_env("SEMEL_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default_level(&cli.command)));
@@ -147,12 +157,14 @@ pub(crate) fn main() -> ExitCode {
         Command::Consume(args) => consume::consume(&args),
         Command::Produce(args) => produce::produce(&args),
         Command::Lag(args) => lag::lag(&args),
+        Command::Top(args) => top::top(&args),
         Command::State(args) => state::state(&args),
         Command::Trace(args) => trace::trace(&args),
         Command::Graph(args) => graph::graph(&args),
         Command::Dlq(args) => dlq::dlq(&args),
         Command::Pause(args) => halt::pause(&args),
         Command::Resume(args) => halt::resume(&args),
+        Command::Reset(args) => reset::reset(&args),
         Command::Audit(args) => audit::audit(&args),
         #[cfg(feature = "kafka")]
         Command::Verify(args) => verify::verify(&args),

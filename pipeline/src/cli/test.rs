@@ -2,10 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use semel::{
-    spec::parse::Source,
-    testing::cases::{self, Cases},
-};
+use semel::testing::cases;
 
 use super::{Done, Failure, boot, output};
 
@@ -43,33 +40,18 @@ pub(super) fn test(args: &Args) -> Done {
 }
 
 fn of_file(args: &Args, file: &Path) -> Result<(usize, usize), Failure> {
-    let name = file.display().to_string();
-    let text = std::fs::read_to_string(file)
-        .map_err(|e| Failure::Usage(format!("the cases {name} cannot be read: {e}")))?;
-    let source = Source { file: name, text };
-    let cases: Cases = toml::from_str(&source.text).map_err(|error| {
-        let offset = error.span().map_or(0, |span| span.start);
-        Failure::Usage(source.error_at(offset, error.message()).to_string())
+    let only = args.only.as_deref();
+    let ran = cases::run_file(boot::registry(), &args.spec, file, &boot::environment, only);
+    let ran = ran.map_err(|errors| {
+        let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        Failure::Usage(lines.join("\nsemel: "))
     })?;
-    let variable =
-        |name: &str| cases.variables.get(name).cloned().or_else(|| boot::environment(name));
-    let (_, plan) = boot::load(&args.spec, &variable)?;
-    let (mut good, mut bad) = (0, 0);
-    for case in &cases.case {
-        if args.only.as_ref().is_some_and(|only| !case.name.contains(only)) {
-            continue;
-        }
-        match cases::run(&plan, case) {
-            Ok(()) => {
-                good += 1;
-                output::line(&format!("holds  {}", case.name))?;
-            }
-            Err((offset, text)) => {
-                bad += 1;
-                output::line(&format!("FAILS  {}", case.name))?;
-                output::line(&source.error_at(offset, text).to_string())?;
-            }
+    for case in &ran {
+        match &case.failed {
+            None => output::line(&format!("holds  {}", case.name))?,
+            Some(error) => output::line(&format!("FAILS  {}\n{error}", case.name))?,
         }
     }
-    Ok((good, bad))
+    let bad = ran.iter().filter(|case| case.failed.is_some()).count();
+    Ok((ran.len() - bad, bad))
 }

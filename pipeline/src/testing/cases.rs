@@ -1,12 +1,12 @@
 //! Cases of a spec, written in TOML: records in, time that passes, answers of the world; records,
 //! rows, dead letters and effects out. `semel test` runs them.
 //!
-//! Lives here: a case's shape, and its run on the [`Driver`]: the spec's own stages and sinks, on a log,
-//! a clock and a database in memory. May not live here: files and terminals. Invariant: what is
+//! Lives here: a case's shape, and its run on the [`Driver`]: the spec's own stages and sinks, on a
+//! log, a clock and a database in memory. May not live here: terminals. Invariant: what is
 //! expected of a topic is expected of all its records, in order, so that a record too many is a
 //! failure as well as one too few; progress counts for nothing.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use semel_connectors::{
     sink::{Sink, SinkBatch, Written},
@@ -26,12 +26,16 @@ use toml::Spanned;
 
 use super::{
     Driver,
-    differ::{differs, listed, record_json},
+    differ::{difference, listed, record_json},
 };
 use crate::{
     log::Log,
     sim::{ready, tables},
-    spec::plan::{Plan, SinkPlan},
+    spec::{
+        operators::Registry,
+        parse::{self, Source, SpecError, explain},
+        plan::{Plan, SinkPlan},
+    },
 };
 
 /// A file of cases.
@@ -126,11 +130,74 @@ pub struct ExpectRows {
     rows: Vec<toml::Value>,
 }
 
-/// Runs one case; what failed, with the byte offset of the step in the file.
+/// What became of one case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ran {
+    /// Its name.
+    pub name: String,
+    /// Where it failed, and how.
+    pub failed: Option<SpecError>,
+}
+
+/// Runs the cases of one file against a spec; `only` those whose name holds a text. The file's own
+/// variables stand before `variable`'s.
 ///
 /// # Errors
-/// Offset, and what differs, for people.
-pub fn run(plan: &Plan, case: &Case) -> Result<(), (usize, String)> {
+/// What is wrong with the spec or the file, each line with its place.
+pub fn run_file(
+    registry: &Registry,
+    spec: &Path,
+    file: &Path,
+    variable: &dyn Fn(&str) -> Option<String>,
+    only: Option<&str>,
+) -> Result<Vec<Ran>, Vec<SpecError>> {
+    let text = read(file)?;
+    let source = Source { file: file.display().to_string(), text };
+    let cases: Cases = toml::from_str(&source.text).map_err(|error| {
+        let offset = error.span().map_or(0, |span| span.start);
+        vec![source.error_at(offset, explain(error.message()))]
+    })?;
+    let variable = |name: &str| cases.variables.get(name).cloned().or_else(|| variable(name));
+    let plan = {
+        let text = read(spec)?;
+        let (spec, source) =
+            parse::parse(&spec.display().to_string(), &text, &variable).map_err(|e| vec![e])?;
+        Plan::with(registry, &spec, &source)?
+    };
+    let wanted = cases.case.iter().filter(|case| only.is_none_or(|only| case.name.contains(only)));
+    Ok(wanted
+        .map(|case| Ran {
+            name: case.name.clone(),
+            failed: run(&plan, case).err().map(|(offset, text)| source.error_at(offset, text)),
+        })
+        .collect())
+}
+
+/// Runs the cases that stand beside a spec (`NAME.test.toml` beside `NAME.toml`), for a test; how
+/// many hold.
+///
+/// # Errors
+/// What is wrong, or what the cases that fail found otherwise.
+pub fn hold(registry: &Registry, spec: &Path) -> Result<usize, String> {
+    let file = spec.with_extension("test.toml");
+    let variable = |name: &str| std::env::var(name).ok();
+    let told = |errors: Vec<SpecError>| {
+        errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
+    let ran = run_file(registry, spec, &file, &variable, None).map_err(told)?;
+    let failed: Vec<SpecError> = ran.iter().filter_map(|ran| ran.failed.clone()).collect();
+    if failed.is_empty() { Ok(ran.len()) } else { Err(told(failed)) }
+}
+
+fn read(path: &Path) -> Result<String, Vec<SpecError>> {
+    std::fs::read_to_string(path).map_err(|error| {
+        let text = format!("it cannot be read: {error}");
+        vec![SpecError { file: path.display().to_string(), line: None, text }]
+    })
+}
+
+/// Runs one case; else the byte offset of the step that failed, and what differs, for people.
+fn run(plan: &Plan, case: &Case) -> Result<(), (usize, String)> {
     let at = |error: String| (case.step.first().map_or(0, |step| step.span().start), error);
     let mut stage = Stage::new(plan).map_err(at)?;
     for step in &case.step {
@@ -304,17 +371,8 @@ fn effect_json(asked: &super::Asked) -> Value {
 }
 
 fn compare(what: &str, wanted: &[toml::Value], found: &[Value]) -> Result<(), String> {
-    let mut faults = Vec::new();
-    for (index, (want, have)) in wanted.iter().zip(found).enumerate() {
-        differs(&format!("{what}, {}", index + 1), &json(want)?, have, &mut faults);
-    }
-    if wanted.len() != found.len() {
-        faults.push(format!("{what}: expected {}, found {}", wanted.len(), found.len()));
-    }
-    if faults.is_empty() {
-        return Ok(());
-    }
-    Err(format!("{}\nfound in all:\n{}", faults.join("\n"), listed(found)))
+    let wanted = wanted.iter().map(json).collect::<Result<Vec<_>, _>>()?;
+    difference(what, &wanted, found).map_or(Ok(()), Err)
 }
 
 fn json(value: &toml::Value) -> Result<Value, String> {

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use super::{
     begin,
-    look::{SPEC, claim, lag, lines, pipe, running, semel, stop, until},
+    look::{SPEC, claim, lag, lines, running, semel, stop, until},
     says,
 };
 
@@ -147,52 +147,4 @@ fn a_paused_stage_stands_still_across_a_restart_until_it_is_resumed() {
     until(240, "the record", || lag(at) == 0);
     says(&semel(at, &["resume", "toy.toml", "dedupe"]), 1, &["is not paused"]);
     stop(child);
-}
-
-#[test]
-fn a_new_pipeline_holds_its_cases_and_a_case_that_fails_says_what_differs() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    says(&semel(at, &["new", "Orders"]), 2, &["`Orders` is no name of a pipeline"]);
-    assert_eq!(lines(&semel(at, &["new", "orders"])).len(), 3);
-    says(&semel(at, &["new", "orders"]), 1, &["orders", "exists"]);
-    let inside = at.join("orders");
-    let tested = lines(&semel(&inside, &["test", "orders.toml"]));
-    assert_eq!(tested.last().unwrap(), "3 cases hold, 0 fail", "{tested:#?}");
-    let file = inside.join("orders.test.toml");
-    let text = fs::read_to_string(&file).unwrap();
-    fs::write(
-        &file,
-        text.replacen("order_id = \"a0\", nonce = 0 } },", "order_id = \"x\" } },", 1),
-    )
-    .unwrap();
-    let failed = semel(&inside, &["test", "orders.toml", "--only", "nonces"]);
-    says(&failed, 1, &["see the differences"]);
-    for text in [
-        "FAILS  orders go on",
-        "orders.test.toml:19: topic ordered, 1: value: order_id: expected \"x\", found \"a0\"",
-        "0 cases hold, 1 fail",
-    ] {
-        assert!(failed.out.contains(text), "`{text}` is not in: {}", failed.out);
-    }
-    fs::write(&file, text.replace("expect =", "expct =")).unwrap();
-    says(&semel(&inside, &["test", "orders.toml"]), 2, &["orders.test.toml:", "expct"]);
-
-    let child = begin(&inside, &["run", "orders.toml"], &[]);
-    until(240, "an answer", || semel(&inside, &["topics", "orders.toml"]).code == Some(0));
-    let records = fs::read_to_string(inside.join("records.ndjson")).unwrap();
-    let records: Vec<String> = records.lines().map(str::to_owned).collect();
-    let args = ["produce", "orders.toml", "requests", "--key-field", "account"];
-    says(&pipe(&inside, &args, &records), 0, &["4 records written"]);
-    let out = || lines(&semel(&inside, &["consume", "orders.toml", "ordered", "--type", "order"]));
-    until(240, "three orders", || out().len() == 3);
-    stop(child);
-}
-
-#[test]
-fn the_cases_of_the_spec_that_ships_hold() {
-    let folder = tempfile::tempdir().unwrap();
-    let tested = semel(folder.path(), &["test", crate::SPEC]);
-    assert_eq!(tested.code, Some(0), "{}{}", tested.out, tested.err);
-    assert!(tested.out.ends_with("5 cases hold, 0 fail\n"), "{}", tested.out);
 }

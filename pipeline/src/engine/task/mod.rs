@@ -36,7 +36,7 @@ use super::{
 };
 
 /// The engine's own store: one key, [`Meta`].
-pub(super) const META: &str = "_task";
+pub(crate) const META: &str = "_task";
 
 /// What a task knows of itself: a value of its state like any other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
