@@ -8,7 +8,7 @@ pub(super) use with::Doors;
 pub(super) use without::Doors;
 
 /// Where to serve, instead of where the spec says.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(super) struct Addresses {
     /// Where metrics and health are served, instead of the spec's `metrics`: a port (for this
     /// machine only) or an address and a port
