@@ -253,7 +253,7 @@ fn requests_that_are_wrong_are_told_so_and_the_process_goes_on() {
         ("\r\nAuthorization: Bearer 0123456789abcdeX", one.as_bytes(), (401, "unauthorized")),
         (key, b"{", (400, "unreadable")),
         (key, b"\xff\xfe", (400, "unreadable")),
-        (key, deep.as_bytes(), (422, "SEM-0001")),
+        (key, deep.as_bytes(), (422, "SEM-0003")),
         (key, &[b' '; 10_001], (413, "too_large")),
         (key, b"{\"key\":\"\",\"value\":{}}", (422, "SEM-0007")),
         (key, b"{\"type\":\"clam\",\"records\":[{\"key\":\"k\",\"value\":{}}]}", (422, "refused")),
