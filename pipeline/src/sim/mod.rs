@@ -9,7 +9,7 @@
 //! ```
 //!
 //! `options` what a run is made of · `schedule`, `samples` what happens in it · `world` time and
-//! turns · `process` lanes, as the host starts them · `tap` what can happen to one call · `wire`,
+//! turns · `process` lanes, as the host starts them, `starts` what they found · `tap` what can happen to one call · `wire`,
 //! `outside`, `chain` effects and databases · `invariants` what must be true · `shrink` fewer events
 //! for the same failure · `swarm` many seeds at once · `rng` numbers.
 //!
@@ -27,6 +27,7 @@ mod rng;
 mod samples;
 pub mod schedule;
 pub mod shrink;
+mod starts;
 pub mod swarm;
 mod tap;
 #[cfg(test)]
@@ -52,7 +53,8 @@ use self::{
     outside::{OutSink, Outside},
     process::{Process, Seat, Shop},
     samples::Place,
-    schedule::Event,
+    schedule::{Event, Last},
+    starts::Starts,
     world::{Inner, World},
 };
 pub use self::{samples::Sample, tap::Armed, world::Failure};
@@ -264,6 +266,7 @@ fn build(
         events: events.iter().cloned().collect::<VecDeque<_>>(),
         late: Vec::new(),
         place,
+        starts: Starts::default(),
         begin_ms: START_MS,
         now_ms: START_MS,
         turn: 0,
@@ -272,6 +275,7 @@ fn build(
         failure: None,
         markers_until: 0,
         markers_every_ms: 0,
+        markers_last: Last::Any,
         marker_at: 0,
         stall_until: 0,
         calm: false,
