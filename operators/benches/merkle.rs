@@ -262,6 +262,17 @@ fn proofs(criterion: &mut Criterion, table: &Table, rules: &Rules, leaves: &[Has
             }
         },
     );
+    let anywhere = || (1..=leaves.len()).map(|i| i * 619_573 % leaves.len());
+    table.bench(
+        criterion,
+        "all proofs, anywhere",
+        || (),
+        |()| {
+            let take =
+                |_, siblings: &[Hash]| path[..siblings.len()].copy_from_slice(black_box(siblings));
+            tree.proofs(anywhere(), take).unwrap();
+        },
+    );
     let profile = PROFILES.iter().find(|profile| profile.rules() == *rules).unwrap();
     let bytes = seal(profile, &tree).unwrap().to_vec();
     let sealed = Sealed::open(&bytes, profile).unwrap();
@@ -337,6 +348,7 @@ fn print(table: &Table, count: usize, leaves: &[Hash]) {
     }
     println!("| proof, rs_merkle | {:.0} ns | |", table.get("proof rs_merkle"));
     println!("| all proofs | {:.1} ms | < 100 |", ms("all proofs"));
+    println!("| all proofs, anywhere | {:.1} ms | < 100 |", ms("all proofs, anywhere"));
     let (own, other) = (table.get("verify"), table.get("verify rs_merkle"));
     println!("| verify | {:.2} µs | |", own / 1e3);
     println!(

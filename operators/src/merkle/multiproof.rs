@@ -161,7 +161,7 @@ impl Tree {
     /// The node at this height (levels) and place. The walk asks only for those that exist.
     fn node(&self, height: usize, i: usize) -> Hash {
         let found = match self.nodes() {
-            Nodes::Levels(levels) => levels.all().get(height).and_then(|level| level.get(i)),
+            Nodes::Levels(levels) => levels.all().nth(height).and_then(|level| level.get(i)),
             Nodes::Heap(heap) => heap.node(i),
         };
         found.copied().unwrap_or_default()

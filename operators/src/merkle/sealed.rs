@@ -26,7 +26,10 @@ use sha2::{Digest, Sha256};
 use super::{
     hash::{Hash, HashFn, Pair},
     profile::{Equal, HashOrder, Odd, Profile, Rules, Shape, check::NAME_MAX},
-    proof::{DEPTH_MAX, Path, Proof, Published, Refused, heap_path, levels_path, place, verify},
+    proof::{
+        DEPTH_MAX, Path, Proof, Published, Refused, heap_fetch, heap_path, levels_fetch,
+        levels_path, many, place, verify,
+    },
     tree::{Nodes, Tree, TreeError, levels::ZERO},
     width_above,
 };
@@ -117,7 +120,7 @@ pub fn seal<'a>(profile: &Profile, tree: &'a Tree) -> Result<Parts<'a>, SealErro
         return Err(SealError::Rules(profile.name.clone()));
     }
     let levels: Vec<&[u8]> = match tree.nodes() {
-        Nodes::Levels(levels) => levels.all().iter().map(|level| level.as_flattened()).collect(),
+        Nodes::Levels(levels) => levels.all().map(<[Hash]>::as_flattened).collect(),
         Nodes::Heap(heap) => vec![heap.leaves().as_flattened(), heap.inner().as_flattened()],
     };
     let positions = tree.positions().unwrap_or_default();
@@ -322,6 +325,32 @@ impl<'a> Sealed<'a> {
         Ok(proof)
     }
 
+    /// As [`super::tree::Tree::proofs`]: not verified.
+    ///
+    /// # Errors
+    /// As [`Sealed::leaf`], at the first leaf of which that is so; those before it were handed out.
+    pub fn proofs(
+        &self,
+        indices: impl IntoIterator<Item = usize>,
+        each: impl FnMut(usize, &[Hash]),
+    ) -> Result<(), SealError> {
+        let position = |index| self.position(index);
+        match self.rules.shape {
+            Shape::Levels => {
+                let (leaves, above, odd) = (self.levels[0], &self.levels[1..], self.rules.odd);
+                let fetch = |at| levels_fetch(leaves, above, at);
+                let read = |at, path: &mut Path| levels_path(leaves, above, odd, at, path);
+                many::proofs(indices, position, fetch, read, each)
+            }
+            Shape::Heap => {
+                let (inner, leaves) = (self.levels[1], self.levels[0]);
+                let fetch = |position| heap_fetch(inner, leaves, position);
+                let read = |position, path: &mut Path| heap_path(inner, leaves, position, path);
+                many::proofs(indices, position, fetch, read, each)
+            }
+        }
+    }
+
     /// As [`super::tree::Tree::proof_into`]: not verified.
     ///
     /// # Errors
@@ -329,7 +358,10 @@ impl<'a> Sealed<'a> {
     pub fn proof_into(&self, index: usize, path: &mut Path) -> Result<usize, SealError> {
         let position = self.position(index)?;
         Ok(match self.rules.shape {
-            Shape::Levels => levels_path(&self.levels, self.rules.odd, position, path),
+            Shape::Levels => {
+                let (leaves, above) = (self.levels[0], &self.levels[1..]);
+                levels_path(leaves, above, self.rules.odd, position, path)
+            }
             Shape::Heap => heap_path(self.levels[1], self.levels[0], position, path),
         })
     }
@@ -380,6 +412,12 @@ mod tests {
                     assert_eq!(sealed.proof(index), tree.proof(index).map_err(Into::into));
                     assert_eq!(sealed.leaf(index), tree.leaf(index).map_err(Into::into));
                 }
+                let mut read = Vec::new();
+                let all = sealed.proofs((0..=count).rev().skip(1), |index, siblings| {
+                    read.push((index, siblings.to_vec()));
+                });
+                let want = |index| (index, tree.proof(index).unwrap().siblings);
+                assert_eq!((all, read), (Ok(()), (0..count).rev().map(want).collect()));
                 let none = SealError::Tree(TreeError::NoLeaf { index: count, count });
                 assert_eq!(sealed.proof(count), Err(none));
             }

@@ -1,8 +1,14 @@
 //! `semel run`: a pipeline until SIGTERM or SIGINT.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use semel::{
+    Registry,
     admin::{View, socket, view::Live},
     host::{self, DiskStores, Host, HostParts, identity},
     log::Log,
@@ -26,7 +32,26 @@ pub(super) struct Args {
 
 /// Runs it.
 pub(super) fn run(args: &Args) -> Done {
-    let (spec, plan) = boot::load(&args.spec, &boot::environment)?;
+    until_ended(boot::registry(), &args.spec)
+}
+
+/// Runs the pipeline that a spec describes, with the operators of a registry, in this process,
+/// until SIGTERM or SIGINT ends it, draining. Variables of the spec come from the environment; what
+/// happens goes to `tracing`, and to standard error when it starts and when it ends. Give each
+/// process a data folder of its own.
+///
+/// # Errors
+/// One sentence (a spec's faults: one a line): the spec, the data folder, the log or a database is
+/// not as it should be, or a lane cannot go on.
+pub fn run_spec(registry: &Registry, spec: &Path) -> Result<(), String> {
+    until_ended(registry, spec).or_else(|failure| match failure {
+        Failure::Usage(text) | Failure::Failed(text) => Err(text),
+        Failure::Gone => Ok(()),
+    })
+}
+
+fn until_ended(registry: &Registry, spec: &Path) -> Done {
+    let (spec, plan) = boot::load_with(registry, spec, &boot::environment)?;
     let runtime = runtime()?;
     if !spec.pipeline.metrics.is_empty() {
         metrics(&runtime, &spec.pipeline.metrics)?;

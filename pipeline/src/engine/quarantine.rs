@@ -97,7 +97,7 @@ fn follow(task: &mut Task, envelope: &Envelope) -> Result<(), Fault> {
 }
 
 /// Notes that a record was refused: if order matters, its key waits from here on.
-pub(super) fn refused(task: &mut Task, record: Record, fault: &Fault) {
+pub(super) fn refused(task: &mut Task, record: &Record, fault: &Fault) {
     let key = record.key.clone().unwrap_or_default();
     let misplaced = matches!(
         fault.code,
@@ -107,7 +107,7 @@ pub(super) fn refused(task: &mut Task, record: Record, fault: &Fault) {
         return;
     }
     let mut held = Held { first: 0, next: 0 };
-    if push(task, &key, &mut held, &record) {
+    if push(task, &key, &mut held, record) {
         task.counts.named("quarantine.keys", 1);
     } else {
         task.counts.named("quarantine.too_large", 1);
@@ -126,8 +126,14 @@ fn release(task: &mut Task, key: &[u8], action: QuarantineAction) -> Result<(), 
         task.keep();
         let Some(record) = front(task, key, held.first) else { break };
         let result = dead_letter::envelope(&task.stage, &record).and_then(|e| task.enter(e));
-        if let Err(fault) = result {
-            task.undo();
+        let refused = match result {
+            Ok(()) => task.step_refused.take(),
+            Err(fault) => {
+                task.undo();
+                Some(fault)
+            }
+        };
+        if let Some(fault) = refused {
             task.counts.dead_letters += 1;
             let to = &task.stage.dead_letter;
             let limit = task.stage.limits.record_bytes_max;

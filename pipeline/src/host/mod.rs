@@ -77,6 +77,14 @@ pub struct Host {
     pub status: Arc<Status>,
 }
 
+/// While there is a backlog a transaction grows to this: the more records it holds, the more often a
+/// key is written once for many of them. Without one it ends when the input runs dry.
+const PACE: Pace = Pace { inputs_max: 20_000, writes_max: 60_000, interval_ms_max: 400 };
+
+/// Bytes that a task holds back from its local store: what is lost of it by a crash is read again from
+/// the changelog, in a fraction of a second.
+const HELD_MAX: usize = 8 << 20;
+
 /// Local stores on disk.
 #[derive(Debug)]
 pub struct DiskStores(pub LocalStore);
@@ -84,6 +92,10 @@ pub struct DiskStores(pub LocalStore);
 impl Stores for DiskStores {
     fn open(&self, stage: &str, partition: Partition) -> Result<Box<dyn TaskStore>, StoreError> {
         Ok(Box::new(self.0.task(&format!("{stage}/{partition}"))?))
+    }
+
+    fn held_max(&self) -> usize {
+        HELD_MAX
     }
 }
 
@@ -137,7 +149,7 @@ impl Host {
                         runtime: runtime.clone(),
                         board: board.clone(),
                         status: status.clone(),
-                        pace: Pace::default(),
+                        pace: PACE,
                         member,
                         lane: None,
                     }),

@@ -39,13 +39,14 @@ use std::{collections::VecDeque, sync::Arc};
 
 use semel_connectors::{
     sinks::{
-        mapping::{Column, Form},
+        mapping::{Column, Form, SinkSpec},
         memory::Database,
     },
     solana::devnet::DevnetConfig,
 };
 use semel_schemas::topic::TopicName;
 
+pub(crate) use self::chain::ready;
 use self::{
     chain::{Chain, Names},
     invariants::Checks,
@@ -234,7 +235,7 @@ fn build(
     for sink in &plan.sinks {
         let info = sim.topic(&sink.topic.name).map_err(|error| one(error.to_string()))?;
         let Some(info) = info else { continue };
-        tables(&outside.database, sink);
+        tables(&outside.database, &sink.mapping);
         let made = outside.database.sink(sink.mapping.clone());
         let made = made.map_err(|error| one(error.to_string()))?;
         let prepared = chain::ready(made.prepare()).unwrap_or(Ok(()));
@@ -245,7 +246,7 @@ fn build(
         .ok_or_else(|| one(format!("{}: no stage takes the simulator's inputs", subject.file)))?;
     let plan = Arc::new(plan);
     let options = Arc::new(options.clone());
-    let processes: Vec<Process> = (0..options.processes).map(Process::new).collect();
+    let processes = Process::all(options.processes, options.seed);
     let seats = (0..options.processes).flat_map(|p| Seat::of_plan(&plan, p)).collect();
     let shop = Shop {
         plan: plan.clone(),
@@ -284,8 +285,8 @@ fn build(
 }
 
 /// Tables of a mapping that the database has not: as wide as the mapping needs them.
-fn tables(database: &Database, sink: &crate::spec::plan::SinkPlan) {
-    for table in &sink.mapping.tables {
+pub(crate) fn tables(database: &Database, mapping: &SinkSpec) {
+    for table in &mapping.tables {
         let declared = |column: &Column| match column {
             Column::Field(field) if matches!(field.form, Some(Form::Ms | Form::Seconds)) => {
                 "TIMESTAMP"

@@ -1,12 +1,14 @@
 //! The pipeline spec: a TOML file that names topics, sources, stages and sinks.
 //!
 //! `mod` the file's shape · `parse` text → shape, with line numbers and the nearest known key ·
-//! `operators` the catalog of operators · `plan` shape → topology, with all wiring checked.
+//! `operators` the registry of operators · `plan` shape → topology, with all wiring checked ·
+//! `advice` what is seldom meant.
 //! May not live here: connections (a spec is checked without any).
 //!
 //! The same file runs on the embedded log and on Kafka; what differs between places comes from the
 //! environment by `${NAME}` or `${NAME:-default}` in the text.
 
+pub mod advice;
 pub mod operators;
 pub mod parse;
 pub mod plan;

@@ -7,8 +7,10 @@
 //! place to the tree's shape (length, odd nodes), and a leaf that must be bound to a number carries
 //! that number in its data, as `ao-claim-v0`, `uniswap` and `saber` do.
 
+pub(super) mod many;
+
 use super::{
-    hash::{Hash, NodeRule, Pair},
+    hash::{Hash, NodeRule, Pair, lanes::prefetch},
     heap_leaf, heap_parent, heap_sibling, parent,
     profile::{Odd, Rules, Shape},
     sibling,
@@ -18,6 +20,9 @@ use super::{
 
 /// Most siblings of a proof: a tree has fewer than 2^32 leaves.
 pub const DEPTH_MAX: usize = 32;
+
+/// A level of so many nodes stays in the cache of a core that reads proofs, and so do those above it.
+const NEAR: usize = 4096;
 
 /// Room for a proof's siblings.
 pub type Path = [Hash; DEPTH_MAX];
@@ -107,6 +112,35 @@ impl Tree {
         Ok(Proof { place, count, siblings: path[..length].to_vec() })
     }
 
+    /// Reads the proofs of many leaves, each named by when it was given, and hands each to `each`: the
+    /// leaf's number and its siblings, in the order of `indices`. Where leaves are far from each other
+    /// this waits less for memory than one call of [`Tree::proof_into`] a leaf: the next nodes are
+    /// under way while these are copied.
+    ///
+    /// # Errors
+    /// [`TreeError::NoLeaf`] at the first leaf that there is not; those before it were handed out.
+    pub fn proofs(
+        &self,
+        indices: impl IntoIterator<Item = usize>,
+        each: impl FnMut(usize, &[Hash]),
+    ) -> Result<(), TreeError> {
+        let (odd, position) = (self.rules().odd, |index| self.position(index));
+        match self.nodes() {
+            Nodes::Levels(levels) => {
+                let (leaves, above) = (levels.leaves(), levels.above());
+                let fetch = |at| levels_fetch(leaves, above, at);
+                let read = |at, path: &mut Path| levels_path(leaves, above, odd, at, path);
+                many::proofs(indices, position, fetch, read, each)
+            }
+            Nodes::Heap(heap) => {
+                let (inner, leaves) = (heap.inner(), heap.leaves());
+                let fetch = |position| heap_fetch(inner, leaves, position);
+                let read = |position, path: &mut Path| heap_path(inner, leaves, position, path);
+                many::proofs(indices, position, fetch, read, each)
+            }
+        }
+    }
+
     /// Writes the siblings of the leaf that was given as the `index`-th into the caller's room, and
     /// says how many they are.
     ///
@@ -115,7 +149,10 @@ impl Tree {
     pub fn proof_into(&self, index: usize, path: &mut Path) -> Result<usize, TreeError> {
         let position = self.position(index)?;
         Ok(match self.nodes() {
-            Nodes::Levels(levels) => levels_path(levels.all(), self.rules().odd, position, path),
+            Nodes::Levels(levels) => {
+                let (leaves, above) = (levels.leaves(), levels.above());
+                levels_path(leaves, above, self.rules().odd, position, path)
+            }
             Nodes::Heap(heap) => heap_path(heap.inner(), heap.leaves(), position, path),
         })
     }
@@ -129,16 +166,17 @@ pub(super) const fn place(shape: Shape, position: usize, count: usize) -> usize 
     }
 }
 
-/// Siblings from flat levels, leaves first.
+/// Siblings from flat levels: the leaves', and those of the levels above them, of which the last is
+/// the root.
 pub(super) fn levels_path<L: AsRef<[Hash]>>(
-    levels: &[L],
+    leaves: &[Hash],
+    above: &[L],
     odd: Odd,
     position: usize,
     path: &mut Path,
 ) -> usize {
     let (mut i, mut length) = (position, 0);
-    for level in levels.iter().take(levels.len().saturating_sub(1)) {
-        let level = level.as_ref();
+    let mut take = |level: &[Hash]| {
         let found = match (level.get(sibling(i)), odd) {
             (Some(node), _) => Some(node),
             (None, Odd::Duplicate) => level.get(i),
@@ -150,8 +188,40 @@ pub(super) fn levels_path<L: AsRef<[Hash]>>(
             length += 1;
         }
         i = parent(i);
+    };
+    if let Some((_, inner)) = above.split_last() {
+        take(leaves);
+        inner.iter().for_each(|level| take(level.as_ref()));
     }
     length
+}
+
+/// Asks for the siblings that [`levels_path`] will read, as far as they are not in the cache anyway.
+pub(super) fn levels_fetch<L: AsRef<[Hash]>>(leaves: &[Hash], above: &[L], position: usize) {
+    let mut i = position;
+    let levels = std::iter::once(leaves).chain(above.iter().map(AsRef::as_ref));
+    for level in levels.take_while(|level| level.len() > NEAR) {
+        if let Some(node) = level.get(sibling(i)) {
+            prefetch(node);
+        }
+        i = parent(i);
+    }
+}
+
+/// As [`levels_fetch`], for [`heap_path`].
+pub(super) fn heap_fetch(inner: &[Hash], leaves: &[Hash], position: usize) {
+    let mut i = heap_leaf(position, leaves.len());
+    while i > NEAR {
+        let at = heap_sibling(i);
+        let node = match at.checked_sub(inner.len()) {
+            None => inner.get(at),
+            Some(at) => leaves.get(at),
+        };
+        if let Some(node) = node {
+            prefetch(node);
+        }
+        i = heap_parent(i);
+    }
 }
 
 /// Siblings from a heap's inner nodes and leaves.

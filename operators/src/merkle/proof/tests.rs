@@ -12,6 +12,7 @@ use crate::merkle::{
     hash::HashFn,
     multiproof::{MultiError, Multiproof, fold_flags, verify_multiproof},
     profile::PROFILES,
+    sealed::{Sealed, seal},
 };
 
 /// Distinct leaves.
@@ -61,6 +62,36 @@ proptest! {
         }
         let (index, count) = (tree.len(), tree.len());
         prop_assert_eq!(tree.proof(index), Err(TreeError::NoLeaf { index, count }));
+    }
+
+    #[test]
+    fn many_proofs_are_those_of_one_after_the_other(
+        (rules, tree) in tree(),
+        indices in prop::collection::vec(0_usize..60, 0..30),
+    ) {
+        let bytes = PROFILES.iter().find(|profile| profile.rules() == rules).map(|profile| {
+            (profile, seal(profile, &tree).unwrap().to_vec())
+        });
+        let known: Vec<_> = indices.iter().copied().take_while(|i| *i < tree.len()).collect();
+        let want: Vec<_> =
+            known.iter().map(|i| (*i, tree.proof(*i).unwrap().siblings)).collect();
+        let end = match indices.get(known.len()) {
+            Some(&index) => Err(TreeError::NoLeaf { index, count: tree.len() }),
+            None => Ok(()),
+        };
+        let mut read = Vec::new();
+        let got = tree.proofs(indices.iter().copied(), |index, siblings| {
+            read.push((index, siblings.to_vec()));
+        });
+        prop_assert_eq!((got, &read), (end, &want));
+        if let Some((profile, bytes)) = bytes {
+            let sealed = Sealed::open(&bytes, profile).unwrap();
+            let mut read = Vec::new();
+            let got = sealed.proofs(indices, |index, siblings| {
+                read.push((index, siblings.to_vec()));
+            });
+            prop_assert_eq!((got, &read), (end.map_err(Into::into), &want));
+        }
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! A tree of given leaf hashes: flat levels (or one flat heap), built bottom up.
 //!
-//! `mod` the tree and what may be done to it · [`levels`] levels and their right edge · [`heap`] the
-//! heap · [`sorted`] leaves laid by hash. Leaves are counted in the order in which they were given,
-//! whatever place they have in the tree.
+//! `mod` the tree and what may be done to it · [`levels`] levels and their right edge · [`level`]
+//! one of them · [`bands`] their hashing in blocks · [`heap`] the heap · [`sorted`] leaves laid by
+//! hash. Leaves are counted in the order in which they were given, whatever place they have in the
+//! tree.
 //!
 //! Costs for n leaves, of which k are new or gone: where leaves stand as given, `append` and
 //! `truncate` hash k leaves' parents and one path; where they stand by hash, or in a heap, every
@@ -11,7 +12,9 @@
 //! Invariants: a tree that was appended to and truncated equals, node for node, the one that is
 //! built at once of the leaves that it has; a change that is refused leaves the tree as it was.
 
+mod bands;
 pub mod heap;
+pub mod level;
 pub mod levels;
 pub mod sorted;
 

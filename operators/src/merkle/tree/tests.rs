@@ -6,9 +6,12 @@
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{bands::BLOCK, *};
 use crate::merkle::{
-    hash::{HashFn, NodeRule, Pair, Prefix, keccak},
+    hash::{
+        HashFn, NodeRule, Pair, Prefix, keccak,
+        lanes::{Cores, Lanes},
+    },
     profile::{Limits, Odd, PROFILES, by_name},
     proof::verify,
 };
@@ -230,6 +233,67 @@ proptest! {
             let turned: Vec<_> = leaves.iter().rev().copied().collect();
             prop_assert_eq!(root(&rules, &leaves), root(&rules, &turned));
         }
+    }
+}
+
+/// Every way to hash that this machine has, on one core and on pools of several sizes.
+fn every_means(build: impl Fn(Means) -> Tree + Sync) -> Vec<Tree> {
+    let mut trees = Vec::new();
+    for lanes in Lanes::ALL {
+        trees.extend(Means::on(lanes, Cores::One).map(&build));
+    }
+    let best = Means::best();
+    for threads in [1, 2, 3, 7] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        trees.push(pool.install(|| build(best)));
+    }
+    trees
+}
+
+/// A tree that was never hashed in blocks: what is added at a time is too little.
+fn level_by_level(rules: &Rules, leaves: &[Hash]) -> Tree {
+    let mut tree = Tree::new(rules);
+    for few in leaves.chunks(BLOCK + 1) {
+        tree.append_many(few).unwrap();
+    }
+    tree
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(8))]
+
+    // Sizes around whole blocks, changes that begin and end anywhere.
+    #[test]
+    fn blocks_and_cores_change_no_node(
+        blocks in 2_usize..6,
+        beyond in prop_oneof![Just(-1_isize), Just(0), Just(1), -2000_isize..2000],
+        from in any::<prop::sample::Index>(),
+        to in any::<prop::sample::Index>(),
+        pair in prop_oneof![Just(Pair::Sorted), Just(Pair::Ordered)],
+        odd in prop_oneof![Just(Odd::Promote), Just(Odd::Duplicate), Just(Odd::Zero)],
+    ) {
+        let count = (blocks * BLOCK).strict_add_signed(beyond);
+        let leaves: Vec<Hash> = (0..count).map(|i| keccak(&i.to_le_bytes())).collect();
+        let rules = rules(pair, odd);
+        let want = level_by_level(&rules, &leaves);
+        prop_assert_eq!(want.root(), Ok(by_definition(&rules, &leaves)));
+        let built = |means| Tree::build_by(&rules, means, leaves.clone()).unwrap();
+        for tree in every_means(built) {
+            prop_assert!(tree == want, "built of {} leaves, {:?}", count, rules);
+        }
+        let from = from.index(count);
+        let grown = |means| {
+            let mut tree = Tree::build_by(&rules, means, leaves[..from].to_vec()).unwrap();
+            tree.append_many(&leaves[from..]).unwrap();
+            tree
+        };
+        for tree in every_means(grown) {
+            prop_assert!(tree == want, "of {} leaves to {}, {:?}", from, count, rules);
+        }
+        let to = to.index(count);
+        let mut cut = want.clone();
+        cut.truncate(to);
+        prop_assert!(cut == level_by_level(&rules, &leaves[..to]), "cut to {}, {:?}", to, rules);
     }
 }
 

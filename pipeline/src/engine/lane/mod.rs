@@ -69,6 +69,12 @@ pub trait Stores: Send + Sync {
     /// # Errors
     /// [`StoreError`].
     fn open(&self, stage: &str, partition: Partition) -> Result<Box<dyn TaskStore>, StoreError>;
+
+    /// Bytes that a task may hold in memory before it writes to its store, see [`crate::state::Held`];
+    /// 0: each commit is written at once.
+    fn held_max(&self) -> usize {
+        0
+    }
 }
 
 /// Why a lane stopped.
@@ -378,7 +384,7 @@ impl Lane {
                 continue;
             }
             busy = true;
-            active.task.process(input.clone(), now);
+            active.task.process(&input, now);
             active.effects_waiting = true;
             self.open_since.get_or_insert(now);
             self.taken.push((partition, input));

@@ -232,6 +232,10 @@ impl<S: Stores> Stores for TapStores<S> {
         let store = self.stores.open(stage, partition)?;
         Ok(Box::new(TapStore { store, fate: self.fate.clone() }))
     }
+
+    fn held_max(&self) -> usize {
+        self.stores.held_max()
+    }
 }
 
 struct TapStore {

@@ -97,6 +97,12 @@ impl Means {
         lanes.here().then_some(Self { lanes, cores })
     }
 
+    /// The same way on the caller's core alone.
+    #[must_use]
+    pub fn on_one_core(self) -> Self {
+        Self { cores: Cores::One, ..self }
+    }
+
     /// The way to hash Keccak.
     #[must_use]
     pub fn lanes(self) -> Lanes {
@@ -143,6 +149,15 @@ fn on_this_core(node: &NodeRule, lanes: Lanes, pairs: &[[Hash; 2]], parents: &mu
         Lanes::Avx512 => unsafe { x86::avx512::many(node, pairs, parents) },
         _ => scalar::many(node, pairs, parents),
     }
+}
+
+/// Says that a node is going to be read soon. Nothing depends on it but the time that this takes.
+#[inline(always)]
+pub(in crate::merkle) fn prefetch(node: &Hash) {
+    #[cfg(target_arch = "x86_64")]
+    x86::prefetch(node);
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = node;
 }
 
 /// The parent of one pair.

@@ -3,7 +3,7 @@
 //! Each public function has the instructions it is named for switched on and must only be called on
 //! a machine that has them: its caller, `super`, asks the machine. Inside, intrinsics over registers
 //! are safe; each `unsafe` block reinterprets registers as arrays of words or bytes, or these as
-//! registers.
+//! registers. Here is also the hint that a node is going to be read: it is an intrinsic too.
 
 use std::arch::x86_64::*;
 
@@ -12,6 +12,19 @@ use super::{
     block::{Blocks, RATE, load, store},
     scalar,
 };
+
+/// Asks for a node's bytes to be brought into the cache, without waiting for them.
+#[expect(unsafe_code, reason = "the hint takes a pointer")]
+#[inline(always)]
+pub(super) fn prefetch(node: &Hash) {
+    // SAFETY: the pointers are into a live array; besides, this instruction reads nothing that a
+    // program can see and never faults, whatever the address is. A node that is not aligned may lie
+    // in two lines of the cache, hence the hint for either end.
+    unsafe {
+        _mm_prefetch::<_MM_HINT_T0>(node.as_ptr().cast());
+        _mm_prefetch::<_MM_HINT_T0>(node.as_ptr_range().end.wrapping_sub(1).cast());
+    }
+}
 
 /// The parent of one pair; `andn` and `rorx` save a quarter.
 #[target_feature(enable = "bmi1,bmi2")]
