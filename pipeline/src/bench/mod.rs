@@ -221,7 +221,11 @@ type Bench = fn(&Given) -> Result<Vec<Row>, String>;
 pub const BENCHES: &[(&str, &str, Bench)] = &[
     ("cpu", "CPU time and throughput on Kafka against bare copy loops", cpu::bench),
     ("streams", "CPU time, throughput and memory against Kafka Streams", streams::bench),
-    ("work", "CPU time and allocations of a record in task and operators, without a log", work::bench),
+    (
+        "work",
+        "CPU time and allocations of a record in task and operators, without a log",
+        work::bench,
+    ),
     ("latency", "from a record to its committed output, embedded and on Kafka", latency::bench),
     ("recovery", "from kill -9 to the first new output, with a million keys", recovery::bench),
     ("memory", "memory of dedupe with ten million ids", memory::bench),

@@ -21,13 +21,13 @@ use super::{
     stage::{self, Stage},
 };
 use crate::{
+    engine::lane::Stores as _,
     engine::{
         overlay::Overlay,
         task::{Task, TaskInput},
     },
     folder::DataFolder,
     host::{DiskStores, PACE},
-    engine::lane::Stores as _,
     state::{Checkpoint, Held, LocalStore, MemStore},
 };
 
@@ -65,9 +65,10 @@ impl Work {
         };
         let tasks = (0..PARTITIONS).map(Partition).map(|partition| {
             let held = match &stores {
-                None => Held::new(Box::new(MemStore::default()), 0),
+                None => Held::new(Box::new(MemStore::default()), usize::MAX),
                 Some(stores) => {
-                    let store = stores.open(&topology.name, partition).map_err(|e| e.to_string())?;
+                    let store =
+                        stores.open(&topology.name, partition).map_err(|e| e.to_string())?;
                     Held::new(store, stores.held_max())
                 }
             };
@@ -94,7 +95,7 @@ impl Work {
         };
         for task in &mut self.tasks {
             std::hint::black_box(task.cut(Some("bench")));
-            std::hint::black_box(task.changelog());
+            std::hint::black_box(task.changelog().map(|(key, _)| key.len()).sum::<usize>());
             task.promote(&checkpoint).map_err(|e| e.to_string())?;
         }
         Ok(())
