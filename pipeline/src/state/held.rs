@@ -13,7 +13,12 @@
 //! forgotten leaves nothing behind. Changes are told in the order in which their keys were first
 //! written. Not synchronised, no clock.
 
-use std::{cell::RefCell, collections::BTreeMap};
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, HashMap},
+};
+
+use foldhash::quality::RandomState;
 
 use super::{
     Change, Checkpoint, Pairs, StoreError, TaskStore,
@@ -24,6 +29,9 @@ use super::{
 
 /// What a key costs beside its own bytes and its value's.
 const ENTRY: usize = 96;
+
+/// Bytes of values that are remembered as they were read from the store.
+const READ_MAX: usize = 256 << 10;
 
 /// A store under what was not written to it yet. See the module.
 pub struct Held {
@@ -41,6 +49,10 @@ pub struct Held {
     step: Vec<(usize, Written)>,
     checkpoint: Option<Checkpoint>,
     floors: RefCell<Floors>,
+    /// Values as the store has them: what is read for every record and seldom written (settings of a
+    /// whole task) would else be looked for on disk each time.
+    read: RefCell<HashMap<Vec<u8>, Vec<u8>, RandomState>>,
+    read_bytes: Cell<usize>,
 }
 
 impl std::fmt::Debug for Held {
@@ -71,6 +83,8 @@ impl Held {
             step: Vec::new(),
             checkpoint: None,
             floors: RefCell::default(),
+            read: RefCell::default(),
+            read_bytes: Cell::new(0),
         }
     }
 
@@ -81,8 +95,24 @@ impl Held {
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         match self.table.get(key).and_then(|entry| entry.last()) {
             Some(written) => Ok(written.clone()),
-            None => self.store.get(key),
+            None => self.read(key),
         }
+    }
+
+    /// The value of `key` in the store.
+    fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        if let Some(value) = self.read.borrow().get(key) {
+            return Ok(Some(value.clone()));
+        }
+        let found = self.store.get(key)?;
+        if let Some(value) = &found {
+            let bytes = self.read_bytes.get() + ENTRY + key.len() + value.len();
+            if bytes <= READ_MAX {
+                self.read_bytes.set(bytes);
+                self.read.borrow_mut().insert(key.to_vec(), value.clone());
+            }
+        }
+        Ok(found)
     }
 
     /// As [`TaskStore::scan`].
@@ -225,6 +255,8 @@ impl Held {
         let Some(checkpoint) = self.checkpoint.take() else { return Ok(()) };
         let writes: BTreeMap<_, _> = self.table.drain().collect();
         self.bytes = 0;
+        self.read.get_mut().clear();
+        self.read_bytes.set(0);
         let floors = self.floors.get_mut();
         for (key, _) in writes.iter().filter(|(_, value)| value.is_some()) {
             floors.lower(key);
