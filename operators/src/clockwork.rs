@@ -73,9 +73,10 @@ impl<O: Operator> Clockwork<O> {
     fn step(&mut self, input: Input) -> Result<(), FaultCode> {
         let before = self.bench.state.clone();
         match self.bench.step(input) {
-            Ok(step) => {
+            Ok(mut step) => {
+                let refused = step.refused.take();
                 self.take(step);
-                Ok(())
+                refused.map_or(Ok(()), |fault| Err(fault.code))
             }
             Err(fault) => {
                 assert_eq!(self.bench.state, before, "a refusal leaves no state behind");

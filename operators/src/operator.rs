@@ -190,6 +190,8 @@ pub struct Step {
     pub forget: Vec<String>,
     /// Things to count: metric name and increment.
     pub counts: Vec<(&'static str, u64)>,
+    /// Why the input goes to the dead letters although the step stands.
+    pub refused: Option<Fault>,
 }
 
 /// One step of one operator: the view it reads, and what it asks for.
@@ -249,7 +251,16 @@ impl<'a> Context<'a> {
     /// Reads a value.
     #[must_use]
     pub fn get(&self, store: &'static str, key: &[u8]) -> Option<Vec<u8>> {
-        match self.step.writes.get(&(store, key.to_vec())) {
+        // Most steps have written little or nothing when they read.
+        let written = match self.step.writes.len() {
+            0 => None,
+            1..=8 => {
+                let mut writes = self.step.writes.iter();
+                writes.find(|((s, k), _)| *s == store && k == key).map(|(_, value)| value)
+            }
+            _ => self.step.writes.get(&(store, key.to_vec())),
+        };
+        match written {
             Some(written) => written.clone(),
             None => self.view.get(store, key),
         }
@@ -372,6 +383,12 @@ impl<'a> Context<'a> {
     /// Takes an effect back: its outcome, if any, no longer counts.
     pub fn forget_effect(&mut self, id: impl Into<String>) {
         self.step.forget.push(id.into());
+    }
+
+    /// Refuses the input, and keeps what the step asks for: for a refusal that must be remembered.
+    /// A fault that [`Operator::apply`] returns undoes the step instead.
+    pub fn refuse(&mut self, fault: Fault) {
+        self.step.refused = Some(fault);
     }
 
     /// Counts something (a metric of the stage).

@@ -1,7 +1,5 @@
-//! The `semel` command: parses and dispatches. Everything else is in `cli` and in the library.
-
-mod cli;
+//! The `semel` command, with the operators that ship. Everything else is in the library.
 
 fn main() -> std::process::ExitCode {
-    cli::main()
+    semel::main(semel::Registry::standard())
 }

@@ -61,6 +61,21 @@ impl Headers {
         self.get(name).and_then(|v| std::str::from_utf8(v).ok())
     }
 
+    /// The trace id of a W3C trace context (`version-trace id-parent id-flags`): 32 lower-case hex
+    /// digits that are not all zero. One that is not well-formed is none.
+    #[must_use]
+    pub fn trace_id(&self) -> Option<&str> {
+        let mut parts = self.get_str(TRACEPARENT)?.split('-');
+        let (version, trace) = (parts.next()?, parts.next()?);
+        let is_hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+        let is_one = version.len() == 2
+            && version != "ff"
+            && trace.len() == 32
+            && trace.chars().all(is_hex)
+            && trace.chars().any(|c| c != '0');
+        is_one.then_some(trace)
+    }
+
     /// All headers in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.0.iter().map(|(n, v)| (n.as_str(), v.as_slice()))
@@ -76,5 +91,30 @@ impl Headers {
 impl FromIterator<(String, Vec<u8>)> for Headers {
     fn from_iter<I: IntoIterator<Item = (String, Vec<u8>)>>(iter: I) -> Self {
         Self(iter.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Headers, TRACEPARENT};
+
+    #[test]
+    fn a_trace_id_is_read_from_a_trace_context_and_from_nothing_else() {
+        // The first one is the example of the W3C recommendation.
+        for (text, want) in [
+            (
+                "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+                Some("4bf92f3577b34da6a3ce929d0e0e4736"),
+            ),
+            ("00-00000000000000000000000000000000-00f067aa0ba902b7-01", None),
+            ("ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", None),
+            ("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01", None),
+            ("00-4bf92f35", None),
+            ("", None),
+        ] {
+            let mut headers = Headers::new();
+            headers.push(TRACEPARENT, text);
+            assert_eq!(headers.trace_id(), want, "{text}");
+        }
     }
 }

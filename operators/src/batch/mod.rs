@@ -25,6 +25,8 @@ use crate::{
 const OPEN: &str = "batch_open";
 /// Timer of one key: its open batch may have waited long enough.
 const FLUSH: &str = "batch.";
+/// Bytes of the state form beyond the records.
+const TRAILER: usize = 13;
 /// What a batch has beyond its records.
 const HEAD: &[u8] = br#"{"records":["#;
 const TAIL: &[u8] = b"]}";
@@ -61,8 +63,9 @@ fn default_max_wait_ms() -> u64 {
 /// A key's open batch. Its timer is not moved when a batch ends and another opens (most do, long
 /// before it is due): when it fires, it looks at what is open then.
 ///
-/// State form: `since u64 BE | count u32 BE | timer u8 | records`, the records as they will stand
-/// in the batch, separated by commas. `count` 0: nothing is open, but the timer is set.
+/// State form: `records | since u64 BE | count u32 BE | timer u8`, the records as they will stand
+/// in the batch, separated by commas, and first, so that one more is appended to what was read.
+/// `count` 0: nothing is open, but the timer is set.
 struct Open {
     since: u64,
     count: u32,
@@ -75,26 +78,25 @@ impl Open {
         let Some(mut bytes) = ctx.get(OPEN, key) else {
             return Self { since: 0, count: 0, timer: false, records: Vec::new() };
         };
-        let (since, rest) = bytes.split_first_chunk().expect("it begins with 8 bytes of time");
-        let (count, rest) = rest.split_first_chunk().expect("then come 4 bytes of count");
+        let (rest, timer) = bytes.split_last_chunk::<1>().expect("it ends with a byte");
+        let (rest, count) = rest.split_last_chunk().expect("before it are 4 bytes of count");
+        let (rest, since) = rest.split_last_chunk().expect("before them are 8 bytes of time");
         let since = u64::from_be_bytes(*since);
         let count = u32::from_be_bytes(*count);
-        let timer = rest.first().is_some_and(|timer| *timer != 0);
-        bytes.drain(..13);
+        let (timer, length) = (*timer != [0], rest.len());
+        bytes.truncate(length);
         Self { since, count, timer, records: bytes }
     }
 
-    fn write(self, ctx: &mut Context<'_>, key: &[u8]) {
+    fn write(mut self, ctx: &mut Context<'_>, key: &[u8]) {
         if self.count == 0 && !self.timer {
             ctx.delete(OPEN, key);
             return;
         }
-        let mut bytes = Vec::with_capacity(13 + self.records.len());
-        bytes.extend_from_slice(&self.since.to_be_bytes());
-        bytes.extend_from_slice(&self.count.to_be_bytes());
-        bytes.push(u8::from(self.timer));
-        bytes.extend_from_slice(&self.records);
-        ctx.put(OPEN, key, bytes);
+        self.records.extend_from_slice(&self.since.to_be_bytes());
+        self.records.extend_from_slice(&self.count.to_be_bytes());
+        self.records.push(u8::from(self.timer));
+        ctx.put(OPEN, key, self.records);
     }
 
     /// Ends the open batch.
@@ -145,6 +147,7 @@ impl Batch {
         } else {
             open.records.push(b',');
         }
+        open.records.reserve_exact(item.len() + TRAILER);
         open.records.extend_from_slice(&item);
         open.count += 1;
         ctx.count("batch.records", 1);
@@ -194,7 +197,7 @@ impl Operator for Batch {
     }
 
     fn stores(&self) -> &'static [StoreDecl] {
-        &[StoreDecl { name: OPEN, version: 1 }]
+        &[StoreDecl { name: OPEN, version: 2 }]
     }
 
     fn takes(&self, kind: &str) -> bool {

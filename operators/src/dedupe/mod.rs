@@ -6,9 +6,9 @@
 //! been admitted had the fact never been seen.
 //!
 //! Invariants: no record is taken for new whose id may have been forgotten: what is older than
-//! finalized event time minus the window is refused as too old, and ids are forgotten only behind
-//! that line, which never goes back. Downstream always holds, of the facts that stand, the one that
-//! came first. State ends: ids behind the window and dropped records at finality, a few in a step.
+//! finalized event time minus the window is refused as too old, and an id is forgotten only when all
+//! its facts, the dropped ones among them, are behind that line, which never goes back. Downstream
+//! always holds, of the facts that stand, the one that came first. State ends: ids behind the window and dropped records at finality, a few in a step.
 //!
 //! The identity does not include the record's key: choose a key that equal ids share, or two tasks
 //! will each admit one.
@@ -25,7 +25,7 @@ use semel_schemas::{
 };
 use serde::Deserialize;
 
-use self::layout::{Dropped, Entry, Ids, Meta};
+use self::layout::{Dropped, Entry, Ids, Meta, Page};
 use crate::{
     field::{self, FieldPath, digest},
     operator::{Context, Envelope, Input, Operator, StoreDecl, TimerKey, To},
@@ -96,9 +96,7 @@ pub struct Dedupe {
 /// What a record or a retraction says of itself.
 struct Claimed {
     id_texts: Vec<String>,
-    id: [u8; 16],
     fact_text: String,
-    fact: [u8; 16],
     slot: Slot,
 }
 
@@ -124,7 +122,9 @@ impl Dedupe {
     }
 
     fn admit(&self, ctx: &mut Context<'_>, record: Envelope) -> Result<(), Fault> {
-        let value = field::json(&record)?;
+        let (id, fact) = (&self.settings.id, &self.settings.fact);
+        let value =
+            field::json_at(&record, &[id, fact, std::slice::from_ref(&self.settings.slot)])?;
         let id_texts = field::texts(&self.settings.id, &value)?;
         let fact_text = match self.settings.fact.as_slice() {
             [] => record.id.clone(),
@@ -132,7 +132,7 @@ impl Dedupe {
         };
         let slot = self.settings.slot.slot(&value)?;
         let (id, fact) = (digest(&id_texts), digest(&[&fact_text]));
-        let claimed = Claimed { id_texts, id, fact_text, fact, slot };
+        let claimed = Claimed { id_texts, fact_text, slot };
         let mut meta = Meta::read(ctx);
         if slot < self.horizon(ctx, &meta) && !sabotaged(Sabotage::TooOldTaken) {
             return Err(Fault::new(
@@ -146,53 +146,50 @@ impl Dedupe {
             ));
         }
         let Some(first) = self.current(ctx, &mut meta, &id) else {
-            Ids::put(ctx, &id, &Entry { slot, fact });
+            Ids::list(ctx, &id, &Entry { slot, until: slot, fact });
             self.expire_at(ctx, &mut meta, slot);
             meta.write(ctx);
             ctx.count("dedupe.admitted", 1);
             ctx.forward(record);
             return Ok(());
         };
-        ctx.count("dedupe.duplicates", 1);
-        report(ctx, &record, &claimed);
-        if is_final(ctx, first.slot) || first.fact == fact || self.settings.retraction.is_none() {
+        if slot > first.until && !sabotaged(Sabotage::WindowForgetsEarly) {
+            Ids::list(ctx, &id, &Entry { until: slot, ..first });
+        }
+        let stands = is_final(ctx, first.slot) || self.settings.retraction.is_none();
+        let dropped = match stands || first.fact == fact {
+            true => None,
+            false => Some(Dropped::all(ctx, &id, self.settings.max_dropped))
+                .filter(|all| all.iter().all(|(_, dropped)| dropped.fact.0 != fact)),
+        };
+        if dropped.as_ref().is_some_and(|dropped| dropped.len() >= self.settings.max_dropped) {
+            // The step stands: the id must be known for as long as a replay of this record may come.
+            ctx.refuse(self.no_room(&claimed));
             return Ok(());
         }
-        self.keep(ctx, &mut meta, &first, &claimed, record)?;
-        meta.write(ctx);
+        ctx.count("dedupe.duplicates", 1);
+        report(ctx, &record, &claimed);
+        if let Some(dropped) = dropped {
+            let number = dropped.last().map_or(0, |(number, _)| number.saturating_add(1));
+            Dropped::put(ctx, &id, number, slot, fact, record);
+            if dropped.is_empty() {
+                self.settle_at(ctx, &mut meta, &id, first.slot);
+            }
+            meta.write(ctx);
+        }
         Ok(())
     }
 
-    /// Keeps a dropped record until the fact that won is final.
-    fn keep(
-        &self,
-        ctx: &mut Context<'_>,
-        meta: &mut Meta,
-        first: &Entry,
-        claimed: &Claimed,
-        record: Envelope,
-    ) -> Result<(), Fault> {
-        let dropped = Dropped::all(ctx, &claimed.id, self.settings.max_dropped);
-        if dropped.iter().any(|(_, dropped)| dropped.fact.0 == claimed.fact) {
-            return Ok(());
-        }
-        if dropped.len() >= self.settings.max_dropped {
-            return Err(Fault::new(
-                FaultCode::DuplicatesFull,
-                format!(
-                    "id `{}` has {} duplicates that wait for finality already (`max_dropped`): \
-                     replay this record after that, or raise the limit",
-                    claimed.id_texts.join(":"),
-                    dropped.len()
-                ),
-            ));
-        }
-        let number = dropped.last().map_or(0, |(number, _)| number.saturating_add(1));
-        Dropped::put(ctx, &claimed.id, number, claimed.slot, claimed.fact, record);
-        if dropped.is_empty() {
-            self.settle_at(ctx, meta, &claimed.id, first.slot);
-        }
-        Ok(())
+    fn no_room(&self, claimed: &Claimed) -> Fault {
+        Fault::new(
+            FaultCode::DuplicatesFull,
+            format!(
+                "id `{}` has {} duplicates that wait for finality already (`max_dropped`): replay \
+                 this record after that, or raise the limit",
+                claimed.id_texts.join(":"),
+                self.settings.max_dropped
+            ),
+        )
     }
 
     fn retract(&self, ctx: &mut Context<'_>, record: Envelope) -> Result<(), Fault> {
@@ -201,7 +198,7 @@ impl Dedupe {
         let fact_text = self.settings.retraction_fact.text(&value)?;
         let slot = self.settings.slot.slot(&value)?;
         let (id, fact) = (digest(&id_texts), digest(&[&fact_text]));
-        let gone = Claimed { id_texts, id, fact_text, fact, slot };
+        let gone = Claimed { id_texts, fact_text, slot };
         let mut meta = Meta::read(ctx);
         let Some(first) = self.current(ctx, &mut meta, &id) else {
             let old = slot < self.horizon(ctx, &meta);
@@ -245,7 +242,7 @@ impl Dedupe {
 
     /// The admitting fact of `id` is gone: the next of the dropped ones takes its place.
     fn promote(&self, ctx: &mut Context<'_>, meta: &mut Meta, id: &[u8; 16], gone: &Entry) {
-        Ids::delete(ctx, id, gone.slot);
+        Ids::delete(ctx, id);
         Ids::unwatch(ctx, id, gone.slot);
         if sabotaged(Sabotage::DuplicateNotPromoted) {
             return;
@@ -253,9 +250,9 @@ impl Dedupe {
         let mut dropped = Dropped::all(ctx, id, self.settings.max_dropped).into_iter();
         let Some((number, next)) = dropped.next() else { return };
         Dropped::delete(ctx, id, number);
-        let entry = Entry { slot: next.slot, fact: next.fact.0 };
+        let entry = Entry { slot: next.slot, until: gone.until, fact: next.fact.0 };
         Ids::put(ctx, id, &entry);
-        self.expire_at(ctx, meta, entry.slot);
+        self.expire_at(ctx, meta, entry.until);
         ctx.count("dedupe.promoted", 1);
         ctx.forward(next.record.into());
         let rest: Vec<u32> = dropped.map(|(number, _)| number).collect();
@@ -274,9 +271,9 @@ impl Dedupe {
         let entry = Ids::get(ctx, id)?;
         let horizon = self.horizon(ctx, meta);
         let early = sabotaged(Sabotage::WindowForgetsEarly) && is_final(ctx, entry.slot);
-        if entry.slot < horizon || early {
+        if entry.until < horizon || early {
             meta.horizon = horizon;
-            self.forget(ctx, id, entry.slot);
+            self.forget(ctx, id, &entry);
             return None;
         }
         Some(entry)
@@ -313,25 +310,34 @@ impl Dedupe {
     fn expire(&self, ctx: &mut Context<'_>) {
         let mut meta = Meta::read(ctx);
         meta.horizon = self.horizon(ctx, &meta);
-        for (slot, id) in Ids::oldest(ctx, self.settings.max_forget) {
-            if slot >= meta.horizon {
+        let mut left = self.settings.max_forget;
+        for page in Page::oldest(ctx, left) {
+            let slot = page.slot;
+            if slot >= meta.horizon || left == 0 {
                 break;
             }
-            self.forget(ctx, &id, slot);
+            let ids = page.take(ctx, left);
+            left -= ids.len();
+            for id in ids {
+                // It may have gone by a retraction, or a later duplicate keeps it longer.
+                if let Some(entry) = Ids::get(ctx, &id).filter(|entry| entry.until == slot) {
+                    self.forget(ctx, &id, &entry);
+                }
+            }
         }
         meta.expire = None;
-        if let Some((slot, _)) = Ids::oldest(ctx, 1).first() {
-            self.expire_at(ctx, &mut meta, *slot);
+        if let Some(page) = Page::oldest(ctx, 1).first() {
+            self.expire_at(ctx, &mut meta, page.slot);
         }
         meta.write(ctx);
     }
 
     /// Forgets an id behind the window. All of it is final: nothing is promoted any more.
-    fn forget(&self, ctx: &mut Context<'_>, id: &[u8; 16], slot: Slot) {
-        if Ids::unwatch(ctx, id, slot) {
+    fn forget(&self, ctx: &mut Context<'_>, id: &[u8; 16], entry: &Entry) {
+        if Ids::unwatch(ctx, id, entry.slot) {
             self.delete_dropped(ctx, id);
         }
-        Ids::delete(ctx, id, slot);
+        Ids::delete(ctx, id);
         ctx.count("dedupe.expired", 1);
     }
 

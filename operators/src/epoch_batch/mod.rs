@@ -6,7 +6,7 @@
 //! their claims become `included`, and `settled` when their root's settlement comes back.
 //!
 //! Invariants: leaves stand in the order (slot, transaction, instruction, claim id), never of
-//! arrival. What goes out with a batch is final. A closed epoch never changes: what comes late goes
+//! arrival. No batch has more claims than its root's program takes. What goes out with a batch is final. A closed epoch never changes: what comes late goes
 //! to the first open epoch or is refused. A claim is called `included` only in the step that emits
 //! its leaf. A step emits at most `max_outputs` records. State of a claim ends with its settlement,
 //! or `keep_unsettled_epochs` after its epoch.
@@ -18,6 +18,7 @@ mod layout;
 mod work;
 
 use semel_schemas::{
+    attention,
     claim::{self, Claim, ClaimRetracted, ClaimState, ClaimStatus, Settlement, SettlementStatus},
     codec,
     fault::{Fault, FaultCode},
@@ -59,6 +60,10 @@ pub struct Settings {
     pub finalize_threshold_secs: u64,
     /// What becomes of a claim whose epoch is closed.
     pub late: Late,
+    /// Most claims of one channel and epoch, at least 1: the program refuses a root with more, for
+    /// ever. What comes when a batch is full counts in the channel's next epoch that has room; with
+    /// `late = "dead_letter"` it is refused.
+    pub max_claims: u32,
     /// Most records that one step emits, at least 2.
     pub max_outputs: usize,
     /// Epochs after which the state of claims whose root was never settled is deleted; a settlement
@@ -72,6 +77,7 @@ impl Default for Settings {
             epoch_duration_slots: 432_000,
             finalize_threshold_secs: 300,
             late: Late::NextEpoch,
+            max_claims: attention::CHANNEL_MAX_CLAIMS.into(),
             max_outputs: 500,
             keep_unsettled_epochs: 512,
         }
@@ -96,6 +102,9 @@ impl EpochBatch {
         if settings.max_outputs < 2 {
             return Err("`max_outputs` must be at least 2: a claim and the chunk it is in".into());
         }
+        if settings.max_claims == 0 {
+            return Err("`max_claims` is 0: a batch holds at least 1 claim".into());
+        }
         Ok(Self { settings })
     }
 
@@ -117,9 +126,9 @@ impl EpochBatch {
         if let Some(taken) = ctx.get(IDS, &id) {
             return same_again(ctx, &claim, &taken);
         }
-        let epoch = self.epoch_for(ctx, &claim)?;
+        let own = self.epoch_for(ctx, &claim)?;
+        let (epoch, open) = self.with_room(ctx, own, &claim)?;
         let batch = batch_key(epoch, &claim.channel);
-        let open: OpenBatch = ctx.get_json(BATCHES, &batch).unwrap_or_default();
         let open = open.with(&claim).ok_or_else(|| {
             Fault::new(
                 FaultCode::Overflow,
@@ -142,6 +151,37 @@ impl EpochBatch {
         let state = ClaimState { claim, status: ClaimStatus::Pending, epoch, leaf_index: None };
         emit_state(ctx, &state);
         Ok(())
+    }
+
+    /// The first epoch, from this one on, whose batch has room for the claim; and that batch.
+    fn with_room(
+        &self,
+        ctx: &mut Context<'_>,
+        mut epoch: Epoch,
+        claim: &Claim,
+    ) -> Result<(Epoch, OpenBatch), Fault> {
+        loop {
+            let batch = batch_key(epoch, &claim.channel);
+            let open: OpenBatch = ctx.get_json(BATCHES, &batch).unwrap_or_default();
+            if open.count < self.settings.max_claims {
+                return Ok((epoch, open));
+            }
+            let next = epoch.0.checked_add(1).filter(|_| self.settings.late == Late::NextEpoch);
+            let Some(next) = next else {
+                return Err(Fault::new(
+                    FaultCode::Overflow,
+                    format!(
+                        "claim `{}` finds batch {} full: it holds {} claims (`max_claims`); with \
+                         `late = \"next_epoch\"` it would count in the next",
+                        claim.claim_id,
+                        claim::root_id(&claim.channel, epoch),
+                        open.count
+                    ),
+                ));
+            };
+            ctx.count("epoch_batch.moved_on", 1);
+            epoch = Epoch(next);
+        }
     }
 
     /// The epoch that a new claim counts in.

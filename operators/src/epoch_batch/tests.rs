@@ -254,6 +254,35 @@ fn a_claim_with_a_large_value_gets_a_smaller_chunk() {
     }
 }
 
+/// A root with more claims than its program takes would never be settled.
+#[test]
+fn what_finds_a_batch_full_counts_in_the_next_one_with_room_or_is_refused() {
+    for (late, want) in [("next_epoch", Ok(())), ("dead_letter", Err(FaultCode::Overflow))] {
+        let mut world = world(&json!({"late": late, "max_claims": 2}));
+        for (name, slot) in [("a", 120), ("b", 220), ("c", 130), ("d", 230)] {
+            send(&mut world, &a_claim(name, slot, 0)).unwrap();
+        }
+        states(&mut world);
+        let more = a_claim("more", 110, 0);
+        assert_eq!(send(&mut world, &more), want);
+        let said = if want.is_ok() { vec!["more Pending 3 -"] } else { vec![] };
+        assert_eq!(states(&mut world), said);
+        // Another channel has its own batches, and a place that is free again is taken.
+        send(&mut world, &Claim { channel: "other".into(), ..a_claim("e", 120, 0) }).unwrap();
+        retract(&mut world, &a_claim("a", 120, 0)).unwrap();
+        send(&mut world, &a_claim("f", 110, 0)).unwrap();
+        assert_eq!(states(&mut world), ["e Pending 1 -", "a retracted", "f Pending 1 -"]);
+    }
+    let mut last = Clockwork::new(
+        EpochBatch::new(
+            serde_json::from_value(json!({"epoch_duration_slots": 1, "max_claims": 1})).unwrap(),
+        )
+        .unwrap(),
+    );
+    send(&mut last, &a_claim("a", u64::MAX, 0)).unwrap();
+    assert_eq!(send(&mut last, &a_claim("b", u64::MAX, 1)), Err(FaultCode::Overflow));
+}
+
 #[test]
 fn what_comes_late_counts_in_the_next_open_epoch_or_is_refused() {
     for (late, want) in [("next_epoch", Ok(())), ("dead_letter", Err(FaultCode::Late))] {
@@ -437,6 +466,7 @@ fn settings_are_checked() {
         (json!({"epoch_duration_slots": 0}), "epoch_duration_slots"),
         (json!({"max_outputs": 1}), "max_outputs"),
         (json!({"late": "never"}), "never"),
+        (json!({"max_claims": 0}), "max_claims"),
         (json!({"epochs": 1}), "epochs"),
     ] {
         let error = serde_json::from_value::<Settings>(settings)

@@ -3,7 +3,7 @@
 //! `mod` questions and answers · `socket` the running process's Unix socket, mode 0600: one JSON
 //! question a line, any number of JSON answers, then `end` or `refused` · `view` what questions are
 //! answered from · one file for each question: `consume` · `halt` · `lag` · `letters` · `produce` · `publish` ·
-//! `state` · `topics` · `trace` · `graph` a plan as a picture · `rows` records as they cross the socket · `show` as people read them.
+//! `reset` · `state` · `top` · `topics` · `trace` · `graph` a plan as a picture · `rows` records as they cross the socket · `show` as people read them.
 //!
 //! Each question is a function over a [`View`], so it is answered by a running process, on Kafka and
 //! on a stopped data folder by the same code. Answers are streamed: nothing here holds more than a
@@ -18,10 +18,12 @@ pub mod letters;
 pub mod place;
 pub mod produce;
 pub mod publish;
+pub mod reset;
 pub mod rows;
 pub mod show;
 pub mod socket;
 pub mod state;
+pub mod top;
 pub mod topics;
 pub mod trace;
 pub mod view;
@@ -54,6 +56,10 @@ pub enum Ask {
     Decide(letters::Decide),
     /// Let a stage or sink stand still, or go on.
     Halt(halt::Halt),
+    /// How much each stage and sink has done, and what is left.
+    Top,
+    /// Let a stage begin anew.
+    Reset(reset::Reset),
     /// Follow a record through the pipeline.
     Trace(trace::Trace),
 }
@@ -105,6 +111,13 @@ pub enum Answer {
         /// One sentence.
         text: String,
     },
+    /// Stages and sinks at a moment.
+    Top {
+        /// One row each.
+        rows: Vec<top::TopRow>,
+    },
+    /// What a reset would do, or did.
+    Reset(reset::Looked),
     /// A step of a record's way.
     Step(trace::StepRow),
     /// Nothing new yet; the connection is alive.
@@ -125,6 +138,17 @@ pub enum Stop {
     Refused(String),
     /// Who asked has gone, or has enough.
     Gone,
+}
+
+impl Stop {
+    /// What a person is told.
+    #[must_use]
+    pub fn sentence(self) -> String {
+        match self {
+            Self::Refused(text) => text,
+            Self::Gone => "who was asked has gone".to_owned(),
+        }
+    }
 }
 
 impl From<String> for Stop {
@@ -169,6 +193,8 @@ pub fn answer(view: &View, ask: Ask, tell: &mut Tell<'_>) -> Result<(), Stop> {
         Ask::Letters(ask) => letters::letters(view, &ask, tell),
         Ask::Decide(ask) => tell(Answer::Decided { rows: letters::decide(view, &ask)? }),
         Ask::Halt(ask) => tell(Answer::Halted { text: halt::halt(view, &ask)? }),
+        Ask::Top => tell(Answer::Top { rows: top::top(view)? }),
+        Ask::Reset(ask) => tell(Answer::Reset(reset::reset(view, &ask)?)),
         Ask::Trace(ask) => trace::trace(view, &ask, tell),
     }
 }

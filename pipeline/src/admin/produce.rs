@@ -57,19 +57,13 @@ pub struct Form {
 }
 
 impl Form {
-    /// What records of type `kind` for `topic` look like.
+    /// The stages that read a topic.
     ///
     /// # Errors
-    /// [`Stop`] if no stage reads the topic, or none of its operators takes the type.
-    pub fn new(view: &View, topic: &str, kind: Option<&str>) -> Result<Self, Stop> {
-        let topic = view.topic(topic)?;
-        let readers: Vec<&Stage> = view
-            .plan
-            .stages
-            .iter()
-            .map(|(stage, _)| &**stage)
-            .filter(|stage| stage.input.name == topic.name)
-            .collect();
+    /// [`Stop`] if there is none: then nothing is written to it by hand.
+    pub fn readers<'a>(view: &'a View, topic: &TopicRef) -> Result<Vec<&'a Stage>, Stop> {
+        let stages = view.plan.stages.iter().map(|(stage, _)| &**stage);
+        let readers: Vec<&Stage> = stages.filter(|stage| stage.input.name == topic.name).collect();
         if readers.is_empty() {
             let inputs: Vec<&str> =
                 view.plan.stages.iter().map(|(stage, _)| stage.input.name.as_str()).collect();
@@ -80,6 +74,16 @@ impl Form {
                 inputs.join(", ")
             )));
         }
+        Ok(readers)
+    }
+
+    /// What records of type `kind` for `topic` look like.
+    ///
+    /// # Errors
+    /// [`Stop`] if no stage reads the topic, or none of its operators takes the type.
+    pub fn new(view: &View, topic: &str, kind: Option<&str>) -> Result<Self, Stop> {
+        let topic = view.topic(topic)?;
+        let readers = Self::readers(view, &topic)?;
         let own = readers.iter().find_map(|stage| stage.input_type.as_deref());
         let Some(kind) = kind.or(own) else {
             return Err(Stop::Refused(format!(

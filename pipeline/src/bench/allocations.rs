@@ -38,7 +38,7 @@ mod counting {
             overlay::Overlay,
             task::{Task, TaskInput},
         },
-        state::{Checkpoint, MemStore},
+        state::{Checkpoint, Held, MemStore},
     };
 
     /// Inputs of one transaction.
@@ -68,7 +68,7 @@ mod counting {
             })
             .collect();
         let id = TopicId("bench".into());
-        let state = Overlay::new(Box::new(MemStore::default()));
+        let state = Overlay::new(Held::new(Box::new(MemStore::default()), 0));
         let mut task = Task::new(topology, of, state, &id, NextOffset(0))?;
         task.begin(NOW);
         let mut counted = allocation_counter::AllocationInfo::default();
@@ -79,7 +79,7 @@ mod counting {
             promoted += 1;
             let info = allocation_counter::measure(|| {
                 for input in inputs {
-                    task.process(input, NOW);
+                    task.process(&input, NOW);
                 }
                 drop(task.cut(Some("bench")));
             });

@@ -90,7 +90,10 @@ impl Broker {
         let cleanup = Cleanup::Delete { retention_ms: None };
         let (partitions, replication) = (PARTITIONS, Some(1));
         let spec = TopicSpec { name, partitions, cleanup, replication, allow_one_broker: true };
-        self.log.create_topic(&spec).map(|_| ()).map_err(|e| e.to_string())
+        let topic = spec.name.clone();
+        self.log.create_topic(&spec).map_err(|e| e.to_string())?;
+        // What is created is not known to every client at once.
+        self.await_topic(topic.as_str())
     }
 
     /// Deletes every topic whose name begins with `prefix`.

@@ -176,6 +176,10 @@ fn send(
         sent.store(shared.now(), Ordering::Release);
         ended(shared, sender(record))?;
     }
+    // A producer that is dropped throws away what is still on its way: keep it until all has come.
+    while !shared.stopped() {
+        thread::sleep(Duration::from_millis(20));
+    }
     Ok(())
 }
 

@@ -3,15 +3,20 @@
 use std::{
     collections::BTreeMap,
     path::Path,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     thread,
     time::{Duration, Instant},
 };
 
 use semel::{
+    Registry,
     folder::{DataFolder, FolderError},
     log::{Log, embedded},
-    spec::{Durability, LogSpec, Spec, parse, plan::Plan},
+    spec::{
+        Durability, LogSpec, Spec,
+        parse::{self, Source},
+        plan::Plan,
+    },
 };
 use semel_connectors::{
     registry::Connectors,
@@ -30,30 +35,68 @@ pub(super) const DEVNET: &str = "devnet";
 /// command that has it open for the moment.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The operators of this program, said once before its command runs.
+static REGISTRY: OnceLock<Registry> = OnceLock::new();
+
+/// Says which operators this program has.
+pub(super) fn know(registry: Registry) {
+    REGISTRY.get_or_init(|| registry);
+}
+
+/// The operators of this program.
+pub(super) fn registry() -> &'static Registry {
+    REGISTRY.get_or_init(Registry::standard)
+}
+
 /// Reads and checks a spec.
 pub(super) fn load(
     path: &Path,
     variable: &dyn Fn(&str) -> Option<String>,
 ) -> Result<(Spec, Plan), Failure> {
+    load_with(registry(), path, variable)
+}
+
+/// Reads and checks a spec that may name the operators of a registry.
+pub(super) fn load_with(
+    registry: &Registry,
+    path: &Path,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<(Spec, Plan), Failure> {
+    let (file, text) = text(path)?;
+    let (spec, _, plan) = checked(registry, &file, &text, variable)?;
+    Ok((spec, plan))
+}
+
+/// Reads and checks a spec, and keeps its text for the places of hints.
+pub(super) fn read(
+    path: &Path,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<(Spec, Source, Plan), Failure> {
+    let (file, text) = text(path)?;
+    checked(registry(), &file, &text, variable)
+}
+
+fn text(path: &Path) -> Result<(String, String), Failure> {
     let file = path.display().to_string();
     let text = std::fs::read_to_string(path)
         .map_err(|e| Failure::Usage(format!("the spec {file} cannot be read: {e}")))?;
-    checked(&file, &text, variable)
+    Ok((file, text))
 }
 
 /// Checks a spec's text.
 pub(super) fn checked(
+    registry: &Registry,
     file: &str,
     text: &str,
     variable: &dyn Fn(&str) -> Option<String>,
-) -> Result<(Spec, Plan), Failure> {
+) -> Result<(Spec, Source, Plan), Failure> {
     let (spec, source) =
         parse::parse(file, text, variable).map_err(|e| Failure::Usage(e.to_string()))?;
-    let plan = Plan::new(&spec, &source).map_err(|errors| {
+    let plan = Plan::with(registry, &spec, &source).map_err(|errors| {
         let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
         Failure::Usage(lines.join("\nsemel: "))
     })?;
-    Ok((spec, plan))
+    Ok((spec, source, plan))
 }
 
 /// The process's environment.
@@ -156,8 +199,9 @@ pub(super) fn connectors(
     let mut signers: BTreeMap<String, Arc<dyn Signer>> = BTreeMap::new();
     for (name, signer) in &spec.signers {
         let wrong = |text: String| Failure::Usage(format!("signer `{name}`: {text}"));
+        let readable = if signer.mounted { Readable::Anyone } else { Readable::Owner };
         let made = match (&signer.keypair_file, &signer.keypair_env) {
-            (Some(file), None) => LocalSigner::from_file(Path::new(file), Readable::Owner),
+            (Some(file), None) => LocalSigner::from_file(Path::new(file), readable),
             (None, Some(variable)) => LocalSigner::from_env(variable),
             _ => return Err(wrong("give `keypair_file` or `keypair_env`".to_owned())),
         };

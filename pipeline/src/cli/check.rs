@@ -2,11 +2,16 @@
 
 use std::path::Path;
 
+use semel::spec::advice::advice;
+
 use super::{Done, boot, output};
 
-/// Checks the spec and prints its stages, sinks and topics.
+/// Checks the spec and prints its stages, sinks and topics; and, as talk, what is seldom meant.
 pub(super) fn check(path: &Path) -> Done {
-    let (_, plan) = boot::load(path, &boot::environment)?;
+    let (spec, source, plan) = boot::read(path, &boot::environment)?;
+    for hint in advice(&spec, &source, &plan) {
+        output::say(&format!("hint: {hint}"));
+    }
     let mut rows = Vec::new();
     for (stage, _) in &plan.stages {
         let operators: Vec<&str> = stage.operators.iter().map(|o| o.name()).collect();

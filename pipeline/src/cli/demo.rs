@@ -91,7 +91,8 @@ fn start(data: PathBuf) -> Result<(Demo, run::Running, tokio::runtime::Runtime),
     let lookup = |name: &str| {
         variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone())
     };
-    let (spec, plan) = boot::checked("deploy/specs/attention-oracle.toml", SPEC, &lookup)?;
+    let (spec, _, plan) =
+        boot::checked(boot::registry(), "deploy/specs/attention-oracle.toml", SPEC, &lookup)?;
     let runtime = run::runtime()?;
     let chain = devnet.clone();
     runtime.spawn(async move {

@@ -59,6 +59,11 @@ pub(super) fn table(headings: &[&str], rows: &[Vec<String>]) -> Done {
     Ok(())
 }
 
+/// Whether a person watches what is printed.
+pub(super) fn is_watched() -> bool {
+    std::io::stdout().is_terminal()
+}
+
 /// A count that grows while a person watches; nothing in a pipe.
 pub(super) struct Progress(indicatif::ProgressBar);
 

@@ -1,13 +1,19 @@
 //! `semel run`: a pipeline until SIGTERM or SIGINT.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use semel::{
+    Registry,
     admin::{View, socket, view::Live},
     host::{self, DiskStores, Host, HostParts, identity},
     log::Log,
     spec::{Spec, plan::Plan},
     state::LocalStore,
+    telemetry::timed::TimedLog,
 };
 use semel_connectors::solana::node::SolanaNode;
 use tokio::{
@@ -15,23 +21,44 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use super::{Done, Failure, boot, output};
+use super::{Done, Failure, boot, output, serve};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The spec, a TOML file
     spec: PathBuf,
+    #[command(flatten)]
+    addresses: serve::Addresses,
 }
 
 /// Runs it.
 pub(super) fn run(args: &Args) -> Done {
-    let (spec, plan) = boot::load(&args.spec, &boot::environment)?;
+    until_ended(boot::registry(), &args.spec, &args.addresses)
+}
+
+/// Runs the pipeline that a spec describes, with the operators of a registry, in this process,
+/// until SIGTERM or SIGINT ends it, draining. Variables of the spec come from the environment; what
+/// happens goes to `tracing`, and to standard error when it starts and when it ends. Give each
+/// process a data folder of its own.
+///
+/// # Errors
+/// One sentence (a spec's faults: one a line): the spec, the data folder, the log or a database is
+/// not as it should be, or a lane cannot go on.
+pub fn run_spec(registry: &Registry, spec: &Path) -> Result<(), String> {
+    until_ended(registry, spec, &serve::Addresses::default()).or_else(|failure| match failure {
+        Failure::Usage(text) | Failure::Failed(text) => Err(text),
+        Failure::Gone => Ok(()),
+    })
+}
+
+fn until_ended(registry: &Registry, spec: &Path, addresses: &serve::Addresses) -> Done {
+    let (spec, plan) = boot::load_with(registry, spec, &boot::environment)?;
     let runtime = runtime()?;
-    if !spec.pipeline.metrics.is_empty() {
-        metrics(&runtime, &spec.pipeline.metrics)?;
-    }
+    // Before anything is started: a port that cannot be had is told at once.
+    let doors = serve::Doors::open(&spec, addresses)?;
     let running = start(&runtime, &spec, plan, None)?;
+    let _sampler = doors.serve(&runtime, &running, &spec.pipeline.data)?;
     output::say(&format!("running on {}; SIGTERM or Ctrl-C ends it", running.log.describe()));
     let stopped = runtime.block_on(async {
         let (Ok(mut term), Ok(mut int)) =
@@ -62,6 +89,9 @@ pub(super) struct Running {
     pub(super) host: Host,
     /// Its log.
     pub(super) log: Arc<dyn Log>,
+    /// Its plan.
+    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "only HTTP tells of it"))]
+    pub(super) plan: Arc<Plan>,
 }
 
 /// The process's tokio runtime.
@@ -100,7 +130,7 @@ pub(super) fn start(
     };
     let parts = HostParts {
         plan: plan.clone(),
-        log: log.clone(),
+        log: Arc::new(TimedLog(log.clone())),
         stores: Arc::new(DiskStores(stores)),
         performer: Arc::new(connectors),
         sinks,
@@ -111,17 +141,6 @@ pub(super) fn start(
     let host = Host::start(parts, runtime.handle()).map_err(Failure::Failed)?;
     let live = Live { board: host.board.clone(), status: host.status.clone() };
     let _guard = runtime.enter();
-    socket::serve(socket, View { log: log.clone(), plan, live: Some(live) });
-    Ok(Running { host, log })
-}
-
-fn metrics(runtime: &Runtime, address: &str) -> Done {
-    let address: SocketAddr = address.parse().map_err(|_| {
-        Failure::Usage(format!("`metrics = \"{address}\"` is no address: write 127.0.0.1:9090"))
-    })?;
-    let _guard = runtime.enter();
-    metrics_exporter_prometheus::PrometheusBuilder::new()
-        .with_http_listener(address)
-        .install()
-        .map_err(|e| Failure::Failed(format!("metrics cannot be served at {address}: {e}")))
+    socket::serve(socket, View { log: log.clone(), plan: plan.clone(), live: Some(live) });
+    Ok(Running { host, log, plan })
 }

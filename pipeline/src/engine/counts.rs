@@ -20,8 +20,12 @@ pub struct Counts {
     pub timers: u64,
     /// Effects recorded.
     pub effects: u64,
+    /// Effects handed to connectors, again after a start included; counted at once, not by a commit.
+    pub handed_out: u64,
     /// Outcomes taken in.
     pub outcomes: u64,
+    /// Those of them that say that nothing is known: the effect is tried again.
+    pub uncertain: u64,
     /// Commits.
     pub commits: u64,
     /// Commits known not to have happened.
@@ -44,7 +48,9 @@ impl Counts {
         self.dead_letters += other.dead_letters;
         self.timers += other.timers;
         self.effects += other.effects;
+        self.handed_out += other.handed_out;
         self.outcomes += other.outcomes;
+        self.uncertain += other.uncertain;
         self.commits += other.commits;
         self.aborts += other.aborts;
         for (name, by) in &other.named {
@@ -69,7 +75,9 @@ impl Board {
             ("semel_commits_total", counts.commits),
             ("semel_aborts_total", counts.aborts),
             ("semel_effects_total", counts.effects),
+            ("semel_effects_handed_out_total", counts.handed_out),
             ("semel_outcomes_total", counts.outcomes),
+            ("semel_outcomes_uncertain_total", counts.uncertain),
         ] {
             metrics::counter!(name, "stage" => label.clone()).increment(by);
         }

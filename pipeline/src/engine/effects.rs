@@ -171,7 +171,7 @@ mod tests {
     use semel_schemas::time::Slot;
 
     use super::*;
-    use crate::state::MemStore;
+    use crate::state::{Held, MemStore};
 
     fn request(id: &str, ordering_key: &str) -> EffectRequest {
         let effect = Effect::FetchSolana {
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn keys_take_turns() {
-        let mut state = Overlay::new(Box::new(MemStore::default()));
+        let mut state = Overlay::new(Held::new(Box::new(MemStore::default()), 0));
         for attempt in 0..50 {
             record(&mut state, 0, attempt, request(&format!("x{attempt}"), "x"));
         }
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn one_of_an_ordering_key_at_a_time_and_the_first_answer_wins() {
-        let mut state = Overlay::new(Box::new(MemStore::default()));
+        let mut state = Overlay::new(Held::new(Box::new(MemStore::default()), 0));
         record(&mut state, 0, 1, request("a", "x"));
         record(&mut state, 0, 2, request("b", "x"));
         record(&mut state, 0, 3, request("c", "y"));

@@ -6,21 +6,21 @@
 //! breaks the overlay: reads answer "nothing" and [`Overlay::check`] tells, so that the cycle is
 //! thrown away before anything of it is committed.
 
-use std::{cell::RefCell, collections::BTreeMap, ops::Bound};
+use std::{cell::RefCell, collections::BTreeMap};
 
 use semel_operators::operator::StateView;
 use semel_schemas::sabotage::{Sabotage, sabotaged};
 
 use super::timers;
-use crate::state::{self, Checkpoint, StoreError, TaskStore};
+use crate::state::{Change, Checkpoint, Held, Layer, StoreError};
 
 /// Writes by full key: `<store> 0x00 <key>`; `None` deletes. The form is the changelog's too.
 pub type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
 /// See the module.
 pub struct Overlay {
-    store: Box<dyn TaskStore>,
-    transaction: Writes,
+    store: Held,
+    transaction: Layer,
     step: Writes,
     broken: RefCell<Option<StoreError>>,
 }
@@ -44,13 +44,13 @@ pub fn full_key(store: &str, key: &[u8]) -> Vec<u8> {
 impl Overlay {
     /// An overlay with no writes over `store`.
     #[must_use]
-    pub fn new(store: Box<dyn TaskStore>) -> Self {
-        Self { store, transaction: Writes::new(), step: Writes::new(), broken: RefCell::new(None) }
-    }
-
-    /// The local store, for restoring.
-    pub fn store_mut(&mut self) -> &mut dyn TaskStore {
-        &mut *self.store
+    pub fn new(store: Held) -> Self {
+        Self {
+            store,
+            transaction: Layer::default(),
+            step: Writes::new(),
+            broken: RefCell::new(None),
+        }
     }
 
     /// Writes (or deletes) in the present step.
@@ -58,10 +58,20 @@ impl Overlay {
         self.step.insert(full_key(store, key), value);
     }
 
-    /// Makes the step part of the transaction.
+    /// Makes the step part of the transaction. What was written and deleted again within the
+    /// transaction, and was not there before, leaves no trace: no tombstone either.
     pub fn keep_step(&mut self) {
         // One by one: `BTreeMap::append` builds the whole transaction anew, for each step.
-        self.transaction.extend(std::mem::take(&mut self.step));
+        for (key, value) in std::mem::take(&mut self.step) {
+            if value.is_none()
+                && matches!(self.transaction.get(&key), Some(Some(_)))
+                && self.note(self.store.get(&key)).is_none()
+            {
+                self.transaction.remove(&key);
+            } else {
+                self.transaction.insert(key, value);
+            }
+        }
     }
 
     /// What the present step wrote so far.
@@ -87,7 +97,7 @@ impl Overlay {
 
     /// What the transaction wrote so far.
     #[must_use]
-    pub fn transaction(&self) -> &Writes {
+    pub fn transaction(&self) -> &Layer {
         &self.transaction
     }
 
@@ -96,9 +106,15 @@ impl Overlay {
     /// # Errors
     /// [`StoreError`] if the local store failed.
     pub fn promote(&mut self, checkpoint: &Checkpoint) -> Result<(), StoreError> {
-        state::promote(&mut *self.store, &self.transaction, checkpoint)?;
-        self.transaction.clear();
-        Ok(())
+        self.store.promote(&mut self.transaction, checkpoint)
+    }
+
+    /// Writes what the local store holds back, so that the next owner has less to restore.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the local store failed.
+    pub fn flush(&mut self) -> Result<(), StoreError> {
+        self.store.flush()
     }
 
     /// The failure that a read met, if any.
@@ -113,35 +129,6 @@ impl Overlay {
         read.unwrap_or_else(|error| {
             self.broken.borrow_mut().get_or_insert(error);
             T::default()
-        })
-    }
-}
-
-impl Overlay {
-    /// What transaction and step wrote below `prefix`, from `start` on, in order of keys.
-    fn written<'a>(
-        &'a self,
-        prefix: &'a [u8],
-        start: &[u8],
-    ) -> impl Iterator<Item = (&'a [u8], Option<&'a Vec<u8>>)> {
-        let within = |layer: &'a Writes| {
-            layer
-                .range::<[u8], _>((Bound::Included(start), Bound::Unbounded))
-                .map(|(key, value)| (key.as_slice(), value.as_ref()))
-                .take_while(|(key, _)| key.starts_with(prefix))
-                .peekable()
-        };
-        let (mut below, mut above) = (within(&self.transaction), within(&self.step));
-        std::iter::from_fn(move || match (below.peek(), above.peek()) {
-            (Some((old, _)), Some((new, _))) if old < new => below.next(),
-            (Some((old, _)), Some((new, _))) => {
-                if old == new {
-                    below.next();
-                }
-                above.next()
-            }
-            (Some(_), None) => below.next(),
-            (None, _) => above.next(),
         })
     }
 }
@@ -165,16 +152,18 @@ impl StateView for Overlay {
         let full_prefix = full_key(store, prefix);
         let start = full_key(store, from.max(prefix));
         let mut merged: BTreeMap<&[u8], Option<&Vec<u8>>> = BTreeMap::new();
-        // No further than to the last key that can be in the answer: a transaction may be long.
-        let mut live = 0;
-        for (key, value) in self.written(&full_prefix, &start) {
-            if live == limit {
-                break;
-            }
-            live += usize::from(value.is_some());
-            merged.insert(key, value);
-        }
-        let deletes = merged.len() - live;
+        let step = self.step.range(start.clone()..);
+        let step: Vec<Change<'_>> = step
+            .take_while(|(key, _)| key.starts_with(&full_prefix))
+            .map(|(key, value)| (key.as_slice(), value.as_ref()))
+            .collect();
+        // No further than to the last key that can be in the answer, whatever the step deleted of
+        // them: a transaction may be long.
+        let deletes = step.iter().filter(|(_, value)| value.is_none()).count();
+        let live = limit.saturating_add(deletes);
+        merged.extend(self.transaction.range(&full_prefix, &start, live));
+        merged.extend(step);
+        let deletes = merged.values().filter(|value| value.is_none()).count();
         let wanted = limit.saturating_add(deletes);
         let stored = self.note(self.store.scan(&full_prefix, &start, wanted));
         for (key, value) in &stored {
@@ -216,8 +205,27 @@ mod tests {
     }
 
     #[test]
+    fn what_came_and_went_in_one_transaction_leaves_no_tombstone() {
+        let mut overlay = Overlay::new(Held::new(Box::new(MemStore::default()), 0));
+        put(&mut overlay, "kept", Some("1"));
+        overlay.keep_step();
+        promote(&mut overlay);
+        for key in ["kept", "new"] {
+            for value in [Some("2"), None] {
+                put(&mut overlay, key, value);
+                overlay.keep_step();
+            }
+        }
+        assert_eq!(overlay.transaction().in_order(), [(full_key("s", b"kept").as_slice(), None)]);
+        assert_eq!(keys(&overlay, 9), [""; 0]);
+        put(&mut overlay, "new", Some("3"));
+        overlay.keep_step();
+        assert_eq!(keys(&overlay, 9), ["new"]);
+    }
+
+    #[test]
     fn layers_hide_each_other_and_a_forgotten_step_leaves_nothing() {
-        let mut overlay = Overlay::new(Box::new(MemStore::default()));
+        let mut overlay = Overlay::new(Held::new(Box::new(MemStore::default()), 0));
         for key in ["a", "b", "c", "d"] {
             put(&mut overlay, key, Some("1"));
         }
@@ -237,9 +245,9 @@ mod tests {
     }
 
     /// Keys 0 to 11, each layer `None` where it says nothing of the key.
-    type Layer = [Option<Option<u8>>; 12];
+    type Some12 = [Option<Option<u8>>; 12];
 
-    fn fill(overlay: &mut Overlay, model: &mut BTreeMap<Vec<u8>, Vec<u8>>, layer: &Layer) {
+    fn fill(overlay: &mut Overlay, model: &mut BTreeMap<Vec<u8>, Vec<u8>>, layer: &Some12) {
         for (key, value) in (0..).zip(layer).filter_map(|(key, value)| Some((key, (*value)?))) {
             overlay.write("s", &[key], value.map(|value| vec![value]));
             match value {
@@ -252,11 +260,11 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn a_scan_is_that_of_one_map(
-            layers in proptest::array::uniform3(proptest::prelude::any::<Layer>()),
+            layers in proptest::array::uniform3(proptest::prelude::any::<Some12>()),
             from in 0_u8..12,
             limit in 0_usize..14,
         ) {
-            let mut overlay = Overlay::new(Box::new(MemStore::default()));
+            let mut overlay = Overlay::new(Held::new(Box::new(MemStore::default()), 0));
             let mut model = BTreeMap::new();
             fill(&mut overlay, &mut model, &layers[0]);
             overlay.keep_step();

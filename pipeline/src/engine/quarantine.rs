@@ -26,6 +26,8 @@ const QUEUE: &str = "_quarantine_queue";
 
 /// Bytes of the longest place in the queue: what the local store takes, less the store's name.
 const KEY_LONGEST: usize = crate::state::KEY_MAX - 64;
+/// Further keys are not counted for people: they are counted in every cycle.
+const HELD_COUNTED_MAX: usize = 1_000;
 /// `offset 8 BE` of a command that was found ahead of its turn, and has been followed.
 const FOLLOWED: &str = "_quarantine_followed";
 
@@ -97,7 +99,7 @@ fn follow(task: &mut Task, envelope: &Envelope) -> Result<(), Fault> {
 }
 
 /// Notes that a record was refused: if order matters, its key waits from here on.
-pub(super) fn refused(task: &mut Task, record: Record, fault: &Fault) {
+pub(super) fn refused(task: &mut Task, record: &Record, fault: &Fault) {
     let key = record.key.clone().unwrap_or_default();
     let misplaced = matches!(
         fault.code,
@@ -107,7 +109,7 @@ pub(super) fn refused(task: &mut Task, record: Record, fault: &Fault) {
         return;
     }
     let mut held = Held { first: 0, next: 0 };
-    if push(task, &key, &mut held, &record) {
+    if push(task, &key, &mut held, record) {
         task.counts.named("quarantine.keys", 1);
     } else {
         task.counts.named("quarantine.too_large", 1);
@@ -126,8 +128,14 @@ fn release(task: &mut Task, key: &[u8], action: QuarantineAction) -> Result<(), 
         task.keep();
         let Some(record) = front(task, key, held.first) else { break };
         let result = dead_letter::envelope(&task.stage, &record).and_then(|e| task.enter(e));
-        if let Err(fault) = result {
-            task.undo();
+        let refused = match result {
+            Ok(()) => task.step_refused.take(),
+            Err(fault) => {
+                task.undo();
+                Some(fault)
+            }
+        };
+        if let Some(fault) = refused {
             task.counts.dead_letters += 1;
             let to = &task.stage.dead_letter;
             let limit = task.stage.limits.record_bytes_max;
@@ -139,6 +147,11 @@ fn release(task: &mut Task, key: &[u8], action: QuarantineAction) -> Result<(), 
     }
     task.state.write(HELD, key, None);
     Ok(())
+}
+
+/// Keys that wait for a decision, counted up to [`HELD_COUNTED_MAX`].
+pub(super) fn held_keys(state: &super::overlay::Overlay) -> usize {
+    state.scan(HELD, b"", b"", HELD_COUNTED_MAX).len()
 }
 
 fn held(task: &Task, key: &[u8]) -> Option<Held> {

@@ -142,6 +142,12 @@ impl Restore {
         self.checkpoint.changelog_next
     }
 
+    /// The offset of the changelog where the restore ends.
+    #[must_use]
+    pub fn target(&self) -> NextOffset {
+        self.target
+    }
+
     /// The store, once [`Restore::step`] said that the mark is reached.
     #[must_use]
     pub fn finish(self) -> Restored<Box<dyn TaskStore>> {

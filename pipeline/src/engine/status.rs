@@ -21,22 +21,38 @@ pub struct TaskStatus {
     pub effects: usize,
     /// Whether it waits for a decision about quarantined keys.
     pub paused: bool,
+    /// Keys that wait for a decision.
+    pub held_keys: usize,
+    /// Records that wait behind them, those at fault included.
+    pub held_records: u32,
+    /// While it is being restored: the changelog offset that it has reached, and the one where the
+    /// restore ends.
+    pub restored: (NextOffset, NextOffset),
     /// Event time.
     pub event_time: EventTime,
 }
 
 impl TaskStatus {
-    /// A task that is being restored.
+    /// A task at work whose next offset is `next`, with nothing under way and nothing held.
     #[must_use]
-    pub fn restoring() -> Self {
+    pub fn at(next: NextOffset) -> Self {
         Self {
-            restoring: true,
-            next: NextOffset::ZERO,
+            restoring: false,
+            next,
             caught_up: false,
             effects: 0,
             paused: false,
+            held_keys: 0,
+            held_records: 0,
+            restored: (NextOffset::ZERO, NextOffset::ZERO),
             event_time: EventTime::default(),
         }
+    }
+
+    /// A task that is being restored, see [`TaskStatus::restored`].
+    #[must_use]
+    pub fn restoring(reached: NextOffset, end: NextOffset) -> Self {
+        Self { restoring: true, restored: (reached, end), ..Self::at(NextOffset::ZERO) }
     }
 }
 
@@ -57,6 +73,11 @@ impl Status {
                 all.insert(instance.to_owned(), (stage.to_owned(), tasks));
             }
         }
+    }
+
+    /// Forgets a lane that failed: what it told last holds no more.
+    pub fn remove(&self, instance: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(instance);
     }
 
     /// Everything, by lane instance.

@@ -112,11 +112,11 @@ fn parse(clock: Clock, key: &[u8], payload: Vec<u8>) -> Option<Due> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::MemStore;
+    use crate::state::{Held, MemStore};
 
     #[test]
     fn fire_in_the_order_of_time_then_key_and_move_when_set_again() {
-        let mut state = Overlay::new(Box::new(MemStore::default()));
+        let mut state = Overlay::new(Held::new(Box::new(MemStore::default()), 0));
         for (name, at) in [("b", 5), ("a", 5), ("c", 1), ("late", 9)] {
             set(&mut state, 0, &TimerKey::wall(name), at, vec![]);
         }

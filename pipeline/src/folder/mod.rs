@@ -123,7 +123,10 @@ impl DataFolder {
 /// Opens the database and writes to it: a disk that cannot be written to, or damage that shows
 /// only in the next write, is told of before anything is promised.
 fn open_database(path: &Path, cache: u64) -> fjall::Result<Database> {
-    let db = Database::builder(path).manual_journal_persist(true).cache_size(cache).open()?;
+    // One worker: of several, the first hands each compaction on to the others through the queue, and
+    // while none of them is free it does nothing else, at full speed.
+    let builder = Database::builder(path).manual_journal_persist(true).cache_size(cache);
+    let db = builder.worker_threads(1).open()?;
     let openings = db.keyspace("openings", || {
         KeyspaceCreateOptions::default().manual_journal_persist(true).max_memtable_size(1 << 20)
     })?;

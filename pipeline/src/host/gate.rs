@@ -61,6 +61,12 @@ impl Gate {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
     }
 
+    /// Everything that is paused.
+    #[must_use]
+    pub fn paused(&self) -> Paused {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn hear(&self, records: &[Record]) {
         let mut paused = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         records.iter().for_each(|record| fold(&mut paused, record));

@@ -8,7 +8,7 @@ use std::{fs, io::Read, path::Path};
 /// Name of the file in the data folder.
 const FILE: &str = "instance";
 
-/// The id of this process.
+/// The id of this process. An empty setting is none.
 ///
 /// # Errors
 /// A sentence if the folder cannot be read or written, or if the setting differs from what the
@@ -18,7 +18,7 @@ pub fn instance(folder: &Path, setting: Option<&str>) -> Result<String, String> 
     let told = |what: &str, error: std::io::Error| {
         format!("the instance id in {} cannot be {what}: {error}", path.display())
     };
-    if let Some(id) = setting {
+    if let Some(id) = setting.filter(|id| !id.is_empty()) {
         return Ok(id.to_owned());
     }
     match fs::read_to_string(&path) {
@@ -52,6 +52,7 @@ mod tests {
         let first = instance(folder.path(), None).unwrap();
         assert_eq!(first.len(), 12);
         assert_eq!(instance(folder.path(), None).unwrap(), first);
+        assert_eq!(instance(folder.path(), Some("")).unwrap(), first);
         assert_eq!(instance(folder.path(), Some("pod-0")).unwrap(), "pod-0");
     }
 }

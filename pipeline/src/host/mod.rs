@@ -75,7 +75,17 @@ pub struct Host {
     pub board: Arc<Board>,
     /// What the lanes are doing.
     pub status: Arc<Status>,
+    /// What a person has paused.
+    pub gate: Arc<gate::Gate>,
 }
+
+/// While there is a backlog a transaction grows to this: the more records it holds, the more often a
+/// key is written once for many of them. Without one it ends when the input runs dry.
+const PACE: Pace = Pace { inputs_max: 20_000, writes_max: 60_000, interval_ms_max: 400 };
+
+/// Bytes that a task holds back from its local store: what is lost of it by a crash is read again from
+/// the changelog, in a fraction of a second.
+const HELD_MAX: usize = 8 << 20;
 
 /// Local stores on disk.
 #[derive(Debug)]
@@ -84,6 +94,10 @@ pub struct DiskStores(pub LocalStore);
 impl Stores for DiskStores {
     fn open(&self, stage: &str, partition: Partition) -> Result<Box<dyn TaskStore>, StoreError> {
         Ok(Box::new(self.0.task(&format!("{stage}/{partition}"))?))
+    }
+
+    fn held_max(&self) -> usize {
+        HELD_MAX
     }
 }
 
@@ -137,7 +151,7 @@ impl Host {
                         runtime: runtime.clone(),
                         board: board.clone(),
                         status: status.clone(),
-                        pace: Pace::default(),
+                        pace: PACE,
                         member,
                         lane: None,
                     }),
@@ -180,7 +194,7 @@ impl Host {
             });
             threads.push(spawned.map_err(|e| format!("a lane's thread cannot be started: {e}"))?);
         }
-        Ok(Self { stop, threads, ends, board, status })
+        Ok(Self { stop, threads, ends, board, status, gate })
     }
 
     /// Asks every lane to finish: commit, hand over, leave.

@@ -48,6 +48,8 @@ pub(super) trait Worker: Send {
     fn build(&mut self) -> Result<(), LaneError>;
     /// One cycle.
     fn step(&mut self, now: WallTime) -> Result<bool, LaneError>;
+    /// Lets nobody take for true what an earlier lane, which failed, told of itself.
+    fn forget(&self);
     /// Finishes and leaves.
     fn drain(&mut self, now: WallTime) -> Result<(), LaneError>;
 }
@@ -88,6 +90,10 @@ impl Worker for StageWorker {
 
     fn step(&mut self, now: WallTime) -> Result<bool, LaneError> {
         self.lane.as_mut().map_or(Ok(false), |lane| lane.step(now, IDLE))
+    }
+
+    fn forget(&self) {
+        self.status.remove(&self.member.instance);
     }
 
     fn drain(&mut self, now: WallTime) -> Result<(), LaneError> {
@@ -135,6 +141,10 @@ impl Worker for SinkWorker {
         self.lane.as_mut().map_or(Ok(false), |lane| lane.step(now, IDLE))
     }
 
+    fn forget(&self) {
+        self.status.remove(&self.member.instance);
+    }
+
     fn drain(&mut self, now: WallTime) -> Result<(), LaneError> {
         self.lane.take().map_or(Ok(()), |lane| lane.drain(now))
     }
@@ -160,7 +170,8 @@ pub(super) fn run(worker: &mut dyn Worker, gate: &Gate, stop: &AtomicBool) -> Re
         if stop.load(Ordering::SeqCst) {
             break Ok(());
         }
-        tracing::warn!(%error, retry_ms = backoff.as_millis(), "the lane is built anew");
+        worker.forget();
+        tracing::warn!(stage = worker.name(), %error, retry_ms = backoff.as_millis(), "the lane is built anew");
         thread::sleep(backoff);
         backoff = (backoff * 2).min(BACKOFF.1);
     };

@@ -26,6 +26,7 @@ pub mod sim;
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use semel_schemas::{
+    header::Headers,
     record::{OutRecord, Record},
     topic::{NextOffset, Offset, Partition, TopicId, TopicName},
 };
@@ -266,6 +267,15 @@ pub trait Member: Send {
     /// [`ProduceError`].
     fn produce(&mut self, record: OutRecord) -> Result<(), ProduceError>;
 
+    /// As [`Member::produce`], for what stays the caller's: a log that copies the bytes anyway takes
+    /// them from where they are.
+    ///
+    /// # Errors
+    /// [`ProduceError`].
+    fn produce_parts(&mut self, record: OutParts<'_>) -> Result<(), ProduceError> {
+        self.produce(record.to_owned())
+    }
+
     /// Waits a moment for room in the producer's queue, without taking events or records. Called
     /// after [`ProduceError::Full`] (Kafka trap 20).
     ///
@@ -293,6 +303,53 @@ pub trait Member: Send {
     /// # Errors
     /// [`LogError`]; the group will notice the member's absence by its session timeout.
     fn leave(&mut self) -> Result<(), LogError>;
+}
+
+/// A record to be written whose parts are somebody else's.
+#[derive(Clone, Copy, Debug)]
+pub struct OutParts<'a> {
+    /// Topic to write to.
+    pub topic: &'a TopicName,
+    /// Partition to write to; `None`: by the key's murmur2 hash.
+    pub partition: Option<Partition>,
+    /// Key.
+    pub key: Option<&'a [u8]>,
+    /// Value; `None` is a tombstone.
+    pub value: Option<&'a [u8]>,
+    /// Headers in order.
+    pub headers: &'a Headers,
+}
+
+impl<'a> OutParts<'a> {
+    /// The parts of a record.
+    #[must_use]
+    pub fn of(record: &'a OutRecord) -> Self {
+        Self {
+            topic: &record.topic,
+            partition: record.partition,
+            key: record.key.as_deref(),
+            value: record.value.as_deref(),
+            headers: &record.headers,
+        }
+    }
+
+    /// Bytes of key, value and headers, see [`OutRecord::size`].
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len) + self.headers.size()
+    }
+
+    /// A record of its own.
+    #[must_use]
+    pub fn to_owned(self) -> OutRecord {
+        OutRecord {
+            topic: self.topic.clone(),
+            partition: self.partition,
+            key: self.key.map(<[u8]>::to_vec),
+            value: self.value.map(<[u8]>::to_vec),
+            headers: self.headers.clone(),
+        }
+    }
 }
 
 /// Reads partitions without belonging to a group.

@@ -216,7 +216,7 @@ pub(super) struct Chain {
 }
 
 /// Waits for a future that is ready at its first poll.
-pub(super) fn ready<F: Future>(future: F) -> Option<F::Output> {
+pub(crate) fn ready<F: Future>(future: F) -> Option<F::Output> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => Some(value),
         Poll::Pending => None,

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! `options` what a run is made of · `schedule`, `samples` what happens in it · `world` time and
-//! turns · `process` lanes, as the host starts them · `tap` what can happen to one call · `wire`,
+//! turns · `process` lanes, as the host starts them, `starts` what they found · `tap` what can happen to one call · `wire`,
 //! `outside`, `chain` effects and databases · `invariants` what must be true · `shrink` fewer events
 //! for the same failure · `swarm` many seeds at once · `rng` numbers.
 //!
@@ -27,6 +27,7 @@ mod rng;
 mod samples;
 pub mod schedule;
 pub mod shrink;
+mod starts;
 pub mod swarm;
 mod tap;
 #[cfg(test)]
@@ -38,13 +39,14 @@ use std::{collections::VecDeque, sync::Arc};
 
 use semel_connectors::{
     sinks::{
-        mapping::{Column, Form},
+        mapping::{Column, Form, SinkSpec},
         memory::Database,
     },
     solana::devnet::DevnetConfig,
 };
 use semel_schemas::topic::TopicName;
 
+pub(crate) use self::chain::ready;
 use self::{
     chain::{Chain, Names},
     invariants::Checks,
@@ -52,7 +54,8 @@ use self::{
     outside::{OutSink, Outside},
     process::{Process, Seat, Shop},
     samples::Place,
-    schedule::Event,
+    schedule::{Event, Last},
+    starts::Starts,
     world::{Inner, World},
 };
 pub use self::{samples::Sample, tap::Armed, world::Failure};
@@ -200,6 +203,22 @@ fn place(plan: &Plan, feed: Feed) -> Option<Place> {
     Some(Place { topic: stage.input.name.clone(), partitions: stage.input.partitions, source })
 }
 
+/// The plan's sinks, on tables of their own.
+fn sinks(plan: &Plan, sim: &SimLog, outside: &mut Outside) -> Result<(), Vec<String>> {
+    let one = |text: String| vec![text];
+    for sink in &plan.sinks {
+        let info = sim.topic(&sink.topic.name).map_err(|error| one(error.to_string()))?;
+        let Some(info) = info else { continue };
+        tables(&outside.database, &sink.mapping);
+        let made = outside.database.sink(sink.mapping.clone());
+        let made = made.map_err(|error| one(error.to_string()))?;
+        let prepared = chain::ready(made.prepare()).unwrap_or(Ok(()));
+        prepared.map_err(|error| one(error.to_string()))?;
+        outside.sinks.push(OutSink { plan: sink.clone(), topic_id: info.id, sink: made });
+    }
+    Ok(())
+}
+
 fn build(
     subject: &Subject,
     options: &Options,
@@ -229,21 +248,12 @@ fn build(
     };
     let chain = Chain::new(options, &names, START_MS).map_err(one)?;
     let mut outside = Outside::new(options, chain, Database::new());
-    for sink in &plan.sinks {
-        let info = sim.topic(&sink.topic.name).map_err(|error| one(error.to_string()))?;
-        let Some(info) = info else { continue };
-        tables(&outside.database, sink);
-        let made = outside.database.sink(sink.mapping.clone());
-        let made = made.map_err(|error| one(error.to_string()))?;
-        let prepared = chain::ready(made.prepare()).unwrap_or(Ok(()));
-        prepared.map_err(|error| one(error.to_string()))?;
-        outside.sinks.push(OutSink { plan: sink.clone(), topic_id: info.id, sink: made });
-    }
+    sinks(&plan, &sim, &mut outside)?;
     let place = place(&plan, options.feed)
         .ok_or_else(|| one(format!("{}: no stage takes the simulator's inputs", subject.file)))?;
     let plan = Arc::new(plan);
     let options = Arc::new(options.clone());
-    let processes: Vec<Process> = (0..options.processes).map(Process::new).collect();
+    let processes = Process::all(options.processes, options.seed);
     let seats = (0..options.processes).flat_map(|p| Seat::of_plan(&plan, p)).collect();
     let shop = Shop {
         plan: plan.clone(),
@@ -264,6 +274,7 @@ fn build(
         events: events.iter().cloned().collect::<VecDeque<_>>(),
         late: Vec::new(),
         place,
+        starts: Starts::default(),
         begin_ms: START_MS,
         now_ms: START_MS,
         turn: 0,
@@ -272,6 +283,7 @@ fn build(
         failure: None,
         markers_until: 0,
         markers_every_ms: 0,
+        markers_last: Last::Any,
         marker_at: 0,
         stall_until: 0,
         calm: false,
@@ -280,8 +292,8 @@ fn build(
 }
 
 /// Tables of a mapping that the database has not: as wide as the mapping needs them.
-fn tables(database: &Database, sink: &crate::spec::plan::SinkPlan) {
-    for table in &sink.mapping.tables {
+pub(crate) fn tables(database: &Database, mapping: &SinkSpec) {
+    for table in &mapping.tables {
         let declared = |column: &Column| match column {
             Column::Field(field) if matches!(field.form, Some(Form::Ms | Form::Seconds)) => {
                 "TIMESTAMP"

@@ -151,6 +151,10 @@ impl Outside {
                     if matches!(ask, SinkAsk::Write(_)) && !self.write.is_empty() {
                         fault = Some(self.write.remove(0));
                     }
+                    if let Some(DatabaseFault::Stray(ms)) = fault {
+                        due += ms;
+                        note(format_args!("a write is on its way for {ms} ms"));
+                    }
                 }
             }
             self.send(due, Way::There(asked, fault, effect));
@@ -248,8 +252,13 @@ impl Outside {
         };
         note(format_args!("effect {} of {:?}: {}", job.attempt, job.task.0, Told(&outcome)));
         if let Some(EffectFault::Torn(ms)) = fault {
-            self.send(back + ms, Way::Half(lane, Box::new(job.clone()), outcome));
-            return;
+            let unknown = matches!(outcome, Outcome::Status { found: None, .. });
+            if unknown || Asks::of(&job.effect) != Asks::Status {
+                self.send(back + ms, Way::Half(lane, Box::new(job.clone()), outcome));
+                return;
+            }
+            // Nothing is to be torn where a block holds it: the next one, then.
+            self.effect.insert(0, (EffectFault::Torn(ms), Some(Asks::Status)));
         }
         let done = Done { task: job.task, attempt: job.attempt, outcome };
         if let Some(EffectFault::Again(ms)) = fault {
@@ -290,7 +299,7 @@ impl Outside {
             }
             Some(DatabaseFault::Away) => (SinkAnswer::Write(Err(away())), 0),
             Some(DatabaseFault::Slow(ms)) => (self.ask(sink, partition, ask), ms),
-            None => (self.ask(sink, partition, ask), 0),
+            Some(DatabaseFault::Stray(_)) | None => (self.ask(sink, partition, ask), 0),
         }
     }
 

@@ -54,11 +54,21 @@ pub(super) struct Process {
 }
 
 impl Process {
+    /// The processes of a seed.
+    pub(super) fn all(count: usize, seed: u64) -> Vec<Self> {
+        (0..count).map(|number| Self::new(number, seed)).collect()
+    }
+
     /// A process that begins at once.
-    pub(super) fn new(number: usize) -> Self {
+    fn new(number: usize, seed: u64) -> Self {
+        let stores = MemStores::default();
+        if seed % 4 == 3 {
+            // As on a real disk, which sees many commits as one write; the others write each.
+            stores.hold(if number.is_multiple_of(2) { 2_000 } else { 40_000 });
+        }
         Self {
             fate: Fate::new(number),
-            stores: MemStores::default(),
+            stores,
             backup: BTreeMap::new(),
             up: true,
             up_at: 0,

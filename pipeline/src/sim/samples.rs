@@ -1,8 +1,9 @@
 //! What is fed in: claims, retractions and progress of a scripted source that forks; orders with
 //! nonces; records that nobody can read. And the bytes that each of them is.
 //!
-//! Invariants: a scripted source keeps its word: it retracts nothing that it called final, and its
-//! progress never goes back; each poison bears a mark that stands nowhere else.
+//! Invariants: a scripted source keeps its word (its progress never goes back) but where it is to be
+//! seen that nothing follows from a word that is broken: now and then it retracts what it called
+//! final; each poison bears a mark that stands nowhere else.
 
 use semel_schemas::{
     amount::Amount,
@@ -61,6 +62,8 @@ pub enum Sample {
         fact: u32,
         /// As in its claim.
         slot: u64,
+        /// The source called it final before.
+        of_final: bool,
     },
     /// The source has come so far; written to every partition.
     Progress {
@@ -152,22 +155,43 @@ struct Fact {
     slot: u64,
 }
 
+impl Fact {
+    fn claimed(self, misplaced: bool) -> Sample {
+        let Self { user, channel, epoch, fact, slot } = self;
+        Sample::Claim { user, channel, epoch, fact, slot, misplaced }
+    }
+
+    fn retracted(self, of_final: bool) -> Sample {
+        let Self { user, channel, epoch, fact, slot } = self;
+        Sample::Retract { user, channel, epoch, fact, slot, of_final }
+    }
+}
+
 fn script(options: &Options, rng: &mut Rng) -> Vec<Event> {
     let slots = options.horizon_ms / SLOT_MS;
     let lag = options.finalized_lag;
-    let (mut events, mut open): (Vec<Event>, Vec<Fact>) = (Vec::new(), Vec::new());
+    let mut events = Vec::new();
+    let (mut open, mut settled): (Vec<Fact>, Vec<Fact>) = (Vec::new(), Vec::new());
+    let short = options.window_slots < slots;
     let mut number = 0;
     for slot in options.first_slot()..options.first_slot() + slots {
         let at_ms = (slot - options.first_slot()) * SLOT_MS + rng.below(SLOT_MS);
         let finalized = slot.saturating_sub(lag);
         // What was called final with the slot before this one stays.
-        open.retain(|fact| fact.slot > finalized.saturating_sub(1));
+        let last = finalized.saturating_sub(1);
+        settled.extend(open.extract_if(.., |fact| fact.slot <= last));
         let mut samples = Vec::new();
-        if rng.chance(1, 6) {
+        if !settled.is_empty() && rng.chance(1, 10) {
+            samples.push(rng.pick(&settled).retracted(true));
+        }
+        // Input that was delayed for long: a claim comes again, perhaps from behind the window.
+        if !settled.is_empty() && rng.chance(1, 10) {
+            samples.push(rng.pick(&settled).claimed(false));
+        }
+        if rng.chance(1, 4) {
             let from = slot.saturating_sub(rng.within(1, lag));
             while let Some(at) = open.iter().rposition(|fact| fact.slot >= from) {
-                let Fact { user, channel, epoch, fact, slot } = open.remove(at);
-                samples.push(Sample::Retract { user, channel, epoch, fact, slot });
+                samples.push(open.remove(at).retracted(false));
             }
         }
         let share = u64::from(options.inputs).div_ceil(slots.max(1));
@@ -188,13 +212,14 @@ fn script(options: &Options, rng: &mut Rng) -> Vec<Event> {
             let back = if rng.chance(1, 8) { rng.below(lag) } else { 0 };
             let slot = (slot - back).max(options.first_slot());
             let (epoch, fact) = (slot / options.epoch_slots, number);
-            let misplaced = rng.chance(1, 16);
+            let misplaced = rng.chance(1, 10);
             // On its way to its partition it may be late. A window that is shorter than the way
             // promises nothing for an id that has other facts, so it has none.
-            let alone = misplaced && options.window_slots < options.horizon_ms / SLOT_MS;
+            let alone = misplaced && short;
             let user = if alone { alone_user(fact) } else { user };
-            open.push(Fact { user, channel, epoch, fact, slot });
-            samples.push(Sample::Claim { user, channel, epoch, fact, slot, misplaced });
+            let fact = Fact { user, channel, epoch, fact, slot };
+            open.push(fact);
+            samples.push(fact.claimed(misplaced));
         }
         samples.push(Sample::Progress { complete: slot, finalized });
         events.push(Event { at_ms, act: Act::Feed(samples) });
@@ -275,7 +300,7 @@ impl Sample {
                 let value = Some(codec::encode(&claim));
                 vec![record(place, claim::CLAIM, channel, value, misplaced)]
             }
-            Self::Retract { user, channel, epoch, fact, slot } => {
+            Self::Retract { user, channel, epoch, fact, slot, of_final: _ } => {
                 let channel = CHANNELS[usize::from(channel) % CHANNELS.len()];
                 let gone = ClaimRetracted {
                     claim_id: claim_id(channel, user, epoch),

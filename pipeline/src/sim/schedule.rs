@@ -8,11 +8,11 @@ use std::fmt;
 use semel_schemas::effect::Effect;
 
 use super::{
-    chain::NodeFault,
+    chain::{NodeFault, SLOT_MS},
     options::{Feed, Kind, Options},
     rng::{Rng, Stream},
     samples::{self, Sample},
-    tap::{Armed, CALLS, CARRIES, Call, What, When},
+    tap::{AWAY, Armed, CALLS, CARRIES, Call, What, When},
 };
 use crate::log::TxnFault;
 
@@ -94,6 +94,8 @@ pub enum Act {
         ms: u64,
         /// Milliseconds between two of them.
         every_ms: u64,
+        /// Which of them come last.
+        last: Last,
     },
     /// Every changelog is compacted.
     Compact,
@@ -125,6 +127,16 @@ pub enum Act {
         /// For how long.
         ms: u64,
     },
+}
+
+/// Which markers come last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Last {
+    /// Any.
+    Any,
+    /// Those of changelogs, when all others have arrived and nobody needs them any sooner: the
+    /// group's offset is past what a changelog shows (KAFKA-10167).
+    Changelogs,
 }
 
 /// What a process finds on its disk.
@@ -210,6 +222,9 @@ pub enum DatabaseFault {
     Away,
     /// The answer takes so many milliseconds.
     Slow(u64),
+    /// It is on its way for so many milliseconds, and holds nothing meanwhile: if who asked is gone
+    /// by then, others have gone on.
+    Stray(u64),
 }
 
 /// The events of a run.
@@ -221,17 +236,11 @@ pub fn draw(options: &Options) -> Vec<Event> {
         for _ in 0..options.faults {
             let kind = *rng.pick(&options.kinds);
             let at_ms = rng.below(options.horizon_ms);
-            if kind == Kind::Disk && options.tombstone_ms < SHORT_MS && rng.chance(1, 2) {
-                events.extend(old_disk(options, &mut rng));
-                continue;
+            let several = together(options, kind, &mut rng);
+            if several.is_empty() {
+                events.push(Event { at_ms, act: fault(options, kind, &mut rng) });
             }
-            let act = fault(options, kind, &mut rng);
-            if matches!(act, Act::Effect { fault: EffectFault::Torn(_), .. }) && rng.chance(2, 3) {
-                // Its status is asked for only once it was sent again.
-                let (fault, of) = (NodeFault::Drops, Some(Asks::Send));
-                events.push(Event { at_ms, act: Act::Node { fault, effects: 1, of } });
-            }
-            events.push(Event { at_ms, act });
+            events.extend(several);
         }
     }
     // Stable: what is drawn first happens first.
@@ -239,27 +248,105 @@ pub fn draw(options: &Options) -> Vec<Event> {
     events
 }
 
+/// What does harm only together, if this fault is to be of that sort.
+fn together(options: &Options, kind: Kind, rng: &mut Rng) -> Vec<Event> {
+    let acts = match kind {
+        Kind::Disk if options.tombstone_ms < SHORT_MS && rng.chance(1, 2) => old_disk(options, rng),
+        Kind::Disk if rng.chance(1, 4) => torn_restore(options, rng),
+        Kind::Freeze if options.processes > 1 && rng.chance(1, 4) => zombie(options, rng),
+        Kind::Markers if options.processes > 1 && rng.chance(1, 2) => unseen(options, rng),
+        Kind::Effects if rng.chance(1, 4) => torn(options, rng),
+        Kind::Database if rng.chance(1, 3) => stray(options, rng),
+        _ => Vec::new(),
+    };
+    acts.into_iter().map(|(at_ms, act)| Event { at_ms, act }).collect()
+}
+
+fn any_process(options: &Options, rng: &mut Rng) -> usize {
+    usize::try_from(rng.below(options.processes as u64)).unwrap_or(0)
+}
+
+/// A lane hands over, or stands still for longer than its session, right behind a commit whose
+/// markers have reached the group's offset and not the changelog.
+fn unseen(options: &Options, rng: &mut Rng) -> Vec<(u64, Act)> {
+    let process = any_process(options, rng);
+    let carries = rng.chance(1, 2).then(|| *rng.pick(CARRIES));
+    let begin = rng.below(options.horizon_ms.saturating_sub(8_000).max(2_000));
+    let markers = |ms| Act::Markers { ms, every_ms: 0, last: Last::Changelogs };
+    if rng.chance(1, 3) {
+        let drain = Act::Drain { process };
+        return vec![(begin, markers(4_000)), (begin + rng.within(100, 2_000), drain)];
+    }
+    let (skip, what) = (u32::try_from(rng.below(3)).unwrap_or(0), What::Freeze(7_000));
+    let armed = Armed { call: Some(Call::Commit), carries, skip, when: When::After, what };
+    vec![(begin, markers(12_000)), (begin, Act::Arm { process, armed })]
+}
+
+/// A lane stands still for longer than its session when nothing of its transaction is in the log yet,
+/// so that nothing of it keeps the next owner waiting.
+fn zombie(options: &Options, rng: &mut Rng) -> Vec<(u64, Act)> {
+    let (process, at_ms) = (any_process(options, rng), rng.below(options.horizon_ms));
+    let (call, when, what) = (Some(Call::Produce), When::Before, What::Freeze(8_000));
+    let armed = Armed { call, carries: None, skip: 0, when, what };
+    vec![(at_ms, Act::Arm { process, armed })]
+}
+
+/// A process that has lost its disk dies again while it restores.
+fn torn_restore(options: &Options, rng: &mut Rng) -> Vec<(u64, Act)> {
+    let (process, at_ms) = (any_process(options, rng), rng.below(options.horizon_ms));
+    let (call, when, what) = (Some(Call::Promote), When::After, What::Crash);
+    let skip = u32::try_from(rng.below(3)).unwrap_or(0);
+    let armed = Armed { call, carries: None, skip, when, what };
+    vec![(at_ms, Act::Disk { process, disk: Disk::Empty }), (at_ms, Act::Arm { process, armed })]
+}
+
+/// A transaction is dropped when it is sent first, so that no block holds it when its status is
+/// asked for behind the second time; the answer's other half is read when it would be too late.
+fn torn(options: &Options, rng: &mut Rng) -> Vec<(u64, Act)> {
+    let at_ms = rng.below(options.horizon_ms);
+    let life = (options.blockhash_blocks + options.finalized_lag + 2) * SLOT_MS;
+    let fault = EffectFault::Torn(rng.within(life / 2, life + life / 2));
+    let drops = Act::Node { fault: NodeFault::Drops, effects: 1, of: Some(Asks::Send) };
+    vec![(at_ms, drops), (at_ms, Act::Effect { fault, of: Some(Asks::Status) })]
+}
+
+/// A process dies right behind a write that is still on its way; who goes on where it was cannot
+/// write for a while, perhaps, and fetches meanwhile.
+fn stray(options: &Options, rng: &mut Rng) -> Vec<(u64, Act)> {
+    let (process, at_ms) = (any_process(options, rng), rng.below(options.horizon_ms));
+    let (call, when, what) = (Some(Call::Write), When::After, What::Crash);
+    let armed = Armed { call, carries: None, skip: 0, when, what };
+    let ms = if rng.chance(1, 2) { rng.within(200, 2_500) } else { rng.within(2_500, 9_000) };
+    let mut acts = vec![
+        (at_ms, Act::Arm { process, armed }),
+        (at_ms, Act::Database(DatabaseFault::Stray(ms))),
+    ];
+    for _ in 0..rng.below(5) {
+        acts.push((at_ms, Act::Database(DatabaseFault::Away)));
+    }
+    acts
+}
+
 /// A copy is put aside, changelogs are compacted until tombstones are gone, and the copy comes back.
-fn old_disk(options: &Options, rng: &mut Rng) -> Vec<Event> {
-    let process = usize::try_from(rng.below(options.processes as u64)).unwrap_or(0);
+fn old_disk(options: &Options, rng: &mut Rng) -> Vec<(u64, Act)> {
+    let process = any_process(options, rng);
     let spare = options.horizon_ms.saturating_sub(options.tombstone_ms).max(1_000);
     let begin = rng.below(spare / 2);
     let met = begin + rng.below(spare / 2);
     let gone = met + options.tombstone_ms;
-    let acts = [
+    vec![
         (begin, Act::Backup { process }),
         (met, Act::Compact),
         (gone, Act::Compact),
         (gone + rng.below(200), Act::Disk { process, disk: Disk::Old }),
-    ];
-    acts.into_iter().map(|(at_ms, act)| Event { at_ms, act }).collect()
+    ]
 }
 
 /// Tombstones that live for less are gone within a run.
 const SHORT_MS: u64 = 60_000;
 
 fn fault(options: &Options, kind: Kind, rng: &mut Rng) -> Act {
-    let process = usize::try_from(rng.below(options.processes as u64)).unwrap_or(0);
+    let process = any_process(options, rng);
     // Half of what happens at commits is aimed at those that much follows from.
     let carries = rng.chance(1, 2).then(|| *rng.pick(CARRIES));
     let arm = |call, skip: u64, when, what| {
@@ -277,7 +364,14 @@ fn fault(options: &Options, kind: Kind, rng: &mut Rng) -> Act {
         }
         Kind::Pause => Act::Pause { process, ms: *rng.pick(&[200, 3_000, 7_000, 12_000]) },
         Kind::Freeze => {
-            let calls = [Call::Commit, Call::Commit, Call::Produce, Call::Promote, Call::Bounds];
+            let calls = [
+                Call::Commit,
+                Call::Commit,
+                Call::Produce,
+                Call::Promote,
+                Call::Bounds,
+                Call::Write,
+            ];
             let ms = *rng.pick(&[300, 7_000, 7_000, 11_000]);
             arm(Some(*rng.pick(&calls)), rng.below(4), when, What::Freeze(ms))
         }
@@ -286,14 +380,12 @@ fn fault(options: &Options, kind: Kind, rng: &mut Rng) -> Act {
         Kind::Late => {
             arm(Some(Call::Commit), rng.below(4), When::Before, What::Late(rng.within(1, 3_000)))
         }
-        Kind::Away => {
-            let calls = [Call::Poll, Call::Committed, Call::Read, Call::Bounds];
-            arm(Some(*rng.pick(&calls)), rng.below(6), when, What::Away)
-        }
+        Kind::Away => arm(Some(*rng.pick(AWAY)), rng.below(6), when, What::Away),
         Kind::Full => arm(Some(Call::Produce), rng.below(10), When::Before, What::Full),
         Kind::Markers => Act::Markers {
             ms: *rng.pick(&[100, 1_000, 4_000, 9_000]),
             every_ms: *rng.pick(&[0, 0, 200, 1_500]),
+            last: Last::Any,
         },
         Kind::Compact => Act::Compact,
         Kind::Disk => match rng.below(5) {

@@ -1,12 +1,14 @@
 //! The pipeline spec: a TOML file that names topics, sources, stages and sinks.
 //!
 //! `mod` the file's shape · `parse` text → shape, with line numbers and the nearest known key ·
-//! `operators` the catalog of operators · `plan` shape → topology, with all wiring checked.
+//! `operators` the registry of operators · `plan` shape → topology, with all wiring checked ·
+//! `advice` what is seldom meant.
 //! May not live here: connections (a spec is checked without any).
 //!
 //! The same file runs on the embedded log and on Kafka; what differs between places comes from the
 //! environment by `${NAME}` or `${NAME:-default}` in the text.
 
+pub mod advice;
 pub mod operators;
 pub mod parse;
 pub mod plan;
@@ -26,6 +28,9 @@ pub struct Spec {
     /// The log.
     #[serde(default)]
     pub log: LogSpec,
+    /// Records by HTTP.
+    #[serde(default)]
+    pub ingress: IngressSpec,
     /// Settings of topics, by short name; a topic that is not named here has the defaults.
     #[serde(default)]
     pub topics: BTreeMap<String, TopicToml>,
@@ -58,10 +63,11 @@ pub struct PipelineSpec {
     /// The data folder: instance id, local state, and the embedded log.
     #[serde(default = "default_data")]
     pub data: String,
-    /// The process's instance id; none: one is made and kept in the data folder.
+    /// The process's instance id; none, or empty: one is made and kept in the data folder.
     #[serde(default)]
     pub instance: Option<String>,
-    /// Address of the metrics endpoint (`127.0.0.1:9090`); empty: none.
+    /// Where metrics and health are served: a port (`9090`, for this machine only) or an address and
+    /// a port (`0.0.0.0:9090`); empty: nowhere.
     #[serde(default)]
     pub metrics: String,
 }
@@ -147,6 +153,39 @@ fn default_rpc_timeout_ms() -> u64 {
     10_000
 }
 
+/// The HTTP ingress (`semel::ingress`).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IngressSpec {
+    /// Where it listens: a port (`8080`, for this machine only) or an address and a port
+    /// (`0.0.0.0:8080`); empty: nowhere.
+    pub listen: String,
+    /// Where API keys are, `name key` a line: `file:PATH` or `env:NAME`; empty: nobody is asked for
+    /// one, which only this machine may be offered.
+    pub keys: String,
+    /// The topics that may be written to, by short name; a stage reads each.
+    pub topics: Vec<String>,
+    /// Bytes of a request's body.
+    pub body_bytes_max: usize,
+    /// Records of one request.
+    pub records_max: usize,
+    /// Requests of one caller, a second; as many at once.
+    pub requests_per_second: u32,
+}
+
+impl Default for IngressSpec {
+    fn default() -> Self {
+        Self {
+            listen: String::new(),
+            keys: String::new(),
+            topics: Vec::new(),
+            body_bytes_max: 1 << 20,
+            records_max: 1_000,
+            requests_per_second: 1_000,
+        }
+    }
+}
+
 /// A signer: a key in a file or in the environment, never in the spec.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -157,6 +196,10 @@ pub struct SignerSpec {
     /// Name of an environment variable that holds the file's content.
     #[serde(default)]
     pub keypair_env: Option<String>,
+    /// The file is mounted, with a mode that cannot be set (a Kubernetes secret): do not ask that
+    /// its owner alone can read it.
+    #[serde(default)]
+    pub mounted: bool,
 }
 
 /// A stage, or a source.

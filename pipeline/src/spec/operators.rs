@@ -1,7 +1,9 @@
-//! The catalog: operator names → constructors. An operator's settings are its own type; what the
+//! The registry: operator names → constructors. An operator's settings are its own type; what the
 //! spec says is read into it, unknown keys refused.
+//!
+//! Invariant: a spec can name nothing that is not in the registry it is checked with.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use semel_operators::operator::Operator;
 use serde::de::DeserializeOwned;
@@ -9,54 +11,129 @@ use toml::Spanned;
 
 use super::parse::{Source, SpecError, explain, unknown_key};
 
-/// Names of all operators.
-pub const NAMES: &[&str] = &[
-    "batch",
-    "dedupe",
-    "epoch_batch",
-    "merkle",
-    "nonce_order",
-    "settle_solana",
-    "sign",
-    "solana_source",
-];
+/// Makes an operator of what a spec says.
+type Maker = Arc<dyn Fn(Make<'_>) -> Result<Arc<dyn Operator>, SpecError> + Send + Sync>;
 
-/// Builds the operator that a spec's table describes.
+/// The operators that a spec may name.
 ///
-/// # Errors
-/// [`SpecError`] with the line of the key that is wrong.
-pub fn build(
-    source: &Source,
-    table: &Spanned<toml::Table>,
-) -> Result<Arc<dyn Operator>, SpecError> {
-    use semel_operators as o;
-    let at = table.span().start;
-    let mut settings = table.get_ref().clone();
-    let name = match settings.remove("use") {
-        Some(toml::Value::String(name)) => name,
-        _ => return Err(source.error_at(at, "an operator needs `use = \"<name>\"`")),
-    };
-    let make = Make { source, at, settings };
-    match name.as_str() {
-        "batch" => make.with(o::batch::Batch::new),
-        "dedupe" => make.with(o::dedupe::Dedupe::new),
-        "epoch_batch" => make.with(o::epoch_batch::EpochBatch::new),
-        "merkle" => make.with(o::merkle_root::MerkleRoot::new),
-        "nonce_order" => make.with(o::nonce_order::NonceOrder::new),
-        "settle_solana" => make.with(o::settle_solana::SettleSolana::new),
-        "sign" => make.with(o::sign::Sign::new),
-        "solana_source" => make.with(o::solana_source::SolanaSource::new),
-        _ => {
-            let message = format!(
-                "unknown field `{name}`, expected one of {}",
-                NAMES.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")
-            );
-            let text = explain(&message).replace("unknown key", "unknown operator");
-            Err(source.error_at_key(at, "use", text))
-        }
+/// ```
+/// use semel::operators::operator::{Context, Input, Operator, StoreDecl};
+/// use semel::schemas::fault::Fault;
+///
+/// #[derive(Debug, serde::Deserialize)]
+/// #[serde(deny_unknown_fields)]
+/// struct Settings {
+///     record: String,
+/// }
+///
+/// /// Counts records.
+/// #[derive(Debug)]
+/// struct Count(Settings);
+///
+/// impl Operator for Count {
+///     fn name(&self) -> &'static str {
+///         "count"
+///     }
+///     fn stores(&self) -> &'static [StoreDecl] {
+///         &[StoreDecl { name: "count", version: 1 }]
+///     }
+///     fn takes(&self, kind: &str) -> bool {
+///         kind == self.0.record
+///     }
+///     fn apply(&self, ctx: &mut Context<'_>, input: Input) -> Result<(), Fault> {
+///         if let Input::Record(record) = input {
+///             let count: u64 = ctx.get_json("count", &record.key).unwrap_or_default();
+///             ctx.put_json("count", &record.key, &(count + 1));
+///             ctx.forward(record);
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// let registry = semel::Registry::standard().with("count", |settings| Ok(Count(settings)));
+/// assert!(registry.names().any(|name| name == "count"));
+/// ```
+#[derive(Clone)]
+pub struct Registry(BTreeMap<String, Maker>);
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.keys()).finish()
     }
 }
 
+impl Default for Registry {
+    fn default() -> Self {
+        Self::standard()
+    }
+}
+
+impl Registry {
+    /// The operators that Semel ships.
+    #[must_use]
+    pub fn standard() -> Self {
+        use semel_operators as o;
+        Self(BTreeMap::new())
+            .with("batch", o::batch::Batch::new)
+            .with("dedupe", o::dedupe::Dedupe::new)
+            .with("epoch_batch", o::epoch_batch::EpochBatch::new)
+            .with("merkle", o::merkle_root::MerkleRoot::new)
+            .with("nonce_order", o::nonce_order::NonceOrder::new)
+            .with("settle_solana", o::settle_solana::SettleSolana::new)
+            .with("sign", o::sign::Sign::new)
+            .with("solana_source", o::solana_source::SolanaSource::new)
+    }
+
+    /// One more operator, under the name that `use` gives it in a spec; one that has the name
+    /// already is replaced. `new` gets the settings that stand beside `use`, read into its own type
+    /// (let that refuse unknown fields), and answers with the operator, or with one sentence about
+    /// a setting that is wrong.
+    #[must_use]
+    pub fn with<S, O>(
+        mut self,
+        name: &str,
+        new: impl Fn(S) -> Result<O, String> + Send + Sync + 'static,
+    ) -> Self
+    where
+        S: DeserializeOwned,
+        O: Operator + 'static,
+    {
+        let maker: Maker = Arc::new(move |make: Make<'_>| make.with(&new));
+        self.0.insert(name.to_owned(), maker);
+        self
+    }
+
+    /// The names of all operators, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// Builds the operator that a spec's table describes.
+    ///
+    /// # Errors
+    /// [`SpecError`] with the line of the key that is wrong.
+    pub(super) fn build(
+        &self,
+        source: &Source,
+        table: &Spanned<toml::Table>,
+    ) -> Result<Arc<dyn Operator>, SpecError> {
+        let at = table.span().start;
+        let mut settings = table.get_ref().clone();
+        let name = match settings.remove("use") {
+            Some(toml::Value::String(name)) => name,
+            _ => return Err(source.error_at(at, "an operator needs `use = \"<name>\"`")),
+        };
+        if let Some(maker) = self.0.get(&name) {
+            return maker(Make { source, at, settings });
+        }
+        let known: Vec<String> = self.names().map(|name| format!("`{name}`")).collect();
+        let message = format!("unknown field `{name}`, expected one of {}", known.join(", "));
+        let text = explain(&message).replace("unknown key", "unknown operator");
+        Err(source.error_at_key(at, "use", text))
+    }
+}
+
+/// What a spec says of one operator.
 struct Make<'a> {
     source: &'a Source,
     at: usize,
@@ -66,7 +143,7 @@ struct Make<'a> {
 impl Make<'_> {
     fn with<S, O>(
         self,
-        new: impl Fn(S) -> Result<O, String>,
+        new: &impl Fn(S) -> Result<O, String>,
     ) -> Result<Arc<dyn Operator>, SpecError>
     where
         S: DeserializeOwned,

@@ -10,7 +10,8 @@ use semel_schemas::{progress::PROGRESS, topic::TopicName};
 use toml::Spanned;
 
 use super::{
-    OnFaultSpec, Spec, StageSpec, operators,
+    OnFaultSpec, Spec, StageSpec,
+    operators::Registry,
     parse::{Source, SpecError},
 };
 use crate::{
@@ -59,12 +60,28 @@ pub struct SinkPlan {
 }
 
 impl Plan {
-    /// Checks a spec.
+    /// How many lanes of each stage, source and sink a process runs.
+    #[must_use]
+    pub fn lanes(&self) -> BTreeMap<String, usize> {
+        let stages = self.stages.iter().map(|(stage, lanes)| (stage.name.clone(), *lanes as usize));
+        stages.chain(self.sinks.iter().map(|sink| (sink.name.clone(), 1))).collect()
+    }
+
+    /// Checks a spec that names nothing but the operators that Semel ships.
     ///
     /// # Errors
     /// Everything that is wrong, each with its line.
     pub fn new(spec: &Spec, source: &Source) -> Result<Self, Vec<SpecError>> {
-        let mut builder = Builder { spec, source, errors: Vec::new(), topics: BTreeMap::new() };
+        Self::with(&Registry::standard(), spec, source)
+    }
+
+    /// Checks a spec that may name the operators of a registry.
+    ///
+    /// # Errors
+    /// Everything that is wrong, each with its line.
+    pub fn with(registry: &Registry, spec: &Spec, source: &Source) -> Result<Self, Vec<SpecError>> {
+        let (errors, topics) = (Vec::new(), BTreeMap::new());
+        let mut builder = Builder { registry, spec, source, errors, topics };
         let plan = builder.build();
         match plan {
             Some(plan) if builder.errors.is_empty() => Ok(plan),
@@ -81,6 +98,7 @@ impl Plan {
 }
 
 struct Builder<'a> {
+    registry: &'a Registry,
     spec: &'a Spec,
     source: &'a Source,
     errors: Vec<SpecError>,
@@ -274,7 +292,7 @@ impl Builder<'_> {
         }
         let mut built = Vec::new();
         for table in &stage.operators {
-            match operators::build(self.source, table) {
+            match self.registry.build(self.source, table) {
                 Ok(operator) => built.push(operator),
                 Err(error) => self.errors.push(error),
             }

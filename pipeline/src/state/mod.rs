@@ -2,7 +2,8 @@
 //! together.
 //!
 //! Lives here: the trait [`TaskStore`], what is kept beside the values ([`Checkpoint`]), an
-//! in-memory store for the simulator and the driver, and the store on disk. May not live here: what
+//! in-memory store for the simulator and the driver, the store on disk, and what is held in memory
+//! before it is written there. May not live here: what
 //! keys and values mean (the engine's and the operators'), and the changelog itself (the log's).
 //!
 //! Invariants: a [`TaskStore::promote`] is seen whole or not at all, also after a crash, and with
@@ -10,6 +11,9 @@
 //! synced to disk: what is missing is read again from the changelog), but its values and its offset
 //! never come apart.
 
+mod floors;
+mod held;
+mod layer;
 mod mem;
 mod store;
 
@@ -23,6 +27,8 @@ use semel_schemas::{
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    held::Held,
+    layer::{Change, Layer},
     mem::MemStore,
     store::{LocalStore, LocalTaskStore},
 };

@@ -27,7 +27,7 @@ const KEYSPACE: &str = "state";
 /// take about as much again. A list that was written out stays in memory until the next one is full,
 /// so two or three exist, and memory grows until then. The size is settled when the keyspace is made:
 /// a folder that is there already keeps what it was made with.
-const MEMTABLE: u64 = 4 << 20;
+const MEMTABLE: u64 = 8 << 20;
 /// Marks the checkpoint's key.
 const CHECKPOINT: u8 = 0;
 /// Marks keys of values.

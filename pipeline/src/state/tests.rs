@@ -156,14 +156,14 @@ fn most_of_what_was_written_does_not_stay_in_memory() {
     let folder = tempfile::tempdir().unwrap();
     let data = DataFolder::open(folder.path()).unwrap();
     let mut task = LocalStore::within(&data).unwrap().task("t").unwrap();
-    for batch in 0..24_u64 {
+    for batch in 0..48_u64 {
         let values =
             (0..1_024).map(|i| (format!("{batch}/{i}").into_bytes(), Some(vec![7; 1_024])));
         task.promote(&values.collect(), &checkpoint(batch)).unwrap();
     }
     // Tables are written by threads of the database; a write asks for what it owes.
     let within = Instant::now() + Duration::from_secs(100);
-    while data.db().write_buffer_size() > 8 << 20 {
+    while data.db().write_buffer_size() > 16 << 20 {
         assert!(Instant::now() < within, "{} bytes stay in memory", data.db().write_buffer_size());
         std::thread::sleep(Duration::from_millis(20));
         task.promote(&BTreeMap::new(), &checkpoint(99)).unwrap();

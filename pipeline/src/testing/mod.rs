@@ -1,12 +1,15 @@
 //! For tests of pipelines: a whole topology in memory, with the engine's real code.
 //!
 //! `driver` runs it: pipe records in, advance the clock, answer effects, read records and state ·
+//! `cases` cases of a spec in TOML, `differ` what differs from them ·
 //! `parts` the local stores and the desk where effects wait for answers · `faults` a log that
 //! fails when it is told to. The idea is Kafka Streams' `TopologyTestDriver`.
 //!
 //! May not live here: threads, wall clocks, disks, randomness. Invariant: the same calls in the
 //! same order leave byte-identical topics.
 
+pub mod cases;
+mod differ;
 pub mod driver;
 pub mod faults;
 pub mod parts;

@@ -33,6 +33,7 @@ struct Disk {
     tasks: BTreeMap<String, (u64, MemStore)>,
     promotes_to_fail: u32,
     reads_fail: bool,
+    held_max: usize,
 }
 
 /// The local stores of one process. Clones are handles of the same stores.
@@ -40,6 +41,11 @@ struct Disk {
 pub struct MemStores(Arc<Mutex<Disk>>);
 
 impl MemStores {
+    /// Lets each task opened from here on hold so many bytes before it writes to its store.
+    pub fn hold(&self, bytes: usize) {
+        lock(&self.0).held_max = bytes;
+    }
+
     /// Loses everything, as a disk that was replaced.
     pub fn lose(&self) {
         lock(&self.0).tasks.clear();
@@ -95,6 +101,10 @@ impl Stores for MemStores {
         let entry = disk.tasks.entry(name.clone()).or_default();
         entry.0 += 1;
         Ok(Box::new(OneStore { disk: self.0.clone(), owner: entry.0, name }))
+    }
+
+    fn held_max(&self) -> usize {
+        lock(&self.0).held_max
     }
 }
 

@@ -177,8 +177,10 @@ impl<P: Pipeline> Session<'_, P> {
             exe: self.options.exe.clone(),
             arguments: vec!["run".to_owned(), file.to_string_lossy().into_owned()],
             variables,
-            // One port cannot serve the metrics of all.
-            without: vec!["METRICS_LISTEN".to_owned()],
+            // One port cannot serve them all, nor one name name them.
+            without: ["METRICS_LISTEN", "INGRESS_LISTEN", "SEMEL_INSTANCE"]
+                .map(str::to_owned)
+                .to_vec(),
         };
         Ok((launch, plan))
     }

@@ -10,6 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -158,6 +159,27 @@ impl World {
         }
     }
 
+    /// Asks the log until it answers: brokers that were restarted, or that a busy machine keeps
+    /// waiting, hand partitions to each other for a while.
+    pub(super) fn answer<T>(
+        &self,
+        mut ask: impl FnMut() -> Result<T, LogError>,
+    ) -> Result<T, VerifyError> {
+        let since = Instant::now();
+        loop {
+            match ask() {
+                Err(LogError::Unavailable(text)) if since.elapsed() < SILENCE_MAX => {
+                    tracing::debug!(text, "asking again");
+                }
+                answer => return answer.map_err(failed),
+            }
+            if self.stopped() {
+                return Err(VerifyError::Interrupted);
+            }
+            thread::sleep(Duration::from_millis(500));
+        }
+    }
+
     /// Every committed record of a topic, partition by partition.
     ///
     /// # Errors
@@ -167,11 +189,11 @@ impl World {
         topic: &TopicName,
         mut each: impl FnMut(&Record),
     ) -> Result<(), VerifyError> {
-        let info = self.log.topic(topic).map_err(failed)?;
+        let info = self.answer(|| self.log.topic(topic))?;
         let info = info.ok_or_else(|| failed(LogError::NoTopic(topic.clone())))?;
-        let mut reader = self.log.reader(Isolation::Committed).map_err(failed)?;
+        let mut reader = self.answer(|| self.log.reader(Isolation::Committed))?;
         for partition in (0..info.partitions).map(Partition) {
-            let (first, end) = reader.bounds(topic, partition).map_err(failed)?;
+            let (first, end) = self.answer(|| reader.bounds(topic, partition))?;
             self.read_span(&mut *reader, (topic, partition), first, end, &mut each)?;
         }
         Ok(())
@@ -188,10 +210,13 @@ impl World {
         if from >= end {
             return Ok(());
         }
-        reader.seek(topic, partition, from).map_err(failed)?;
+        self.answer(|| reader.seek(topic, partition, from))?;
         let mut heard = Instant::now();
         loop {
-            let records = reader.read(READ_MAX, Duration::from_millis(200)).map_err(failed)?;
+            let records = match reader.read(READ_MAX, Duration::from_millis(200)) {
+                Err(LogError::Unavailable(_)) => Vec::new(),
+                records => records.map_err(failed)?,
+            };
             if !records.is_empty() {
                 heard = Instant::now();
             }
@@ -217,12 +242,12 @@ impl World {
     pub(super) fn lag(&self, plan: &Plan) -> Result<u64, VerifyError> {
         let stages = plan.stages.iter().map(|(stage, _)| (&stage.group, &stage.input));
         let sinks = plan.sinks.iter().map(|sink| (&sink.group, &sink.topic));
-        let mut reader = self.log.reader(Isolation::Committed).map_err(failed)?;
+        let mut reader = self.answer(|| self.log.reader(Isolation::Committed))?;
         let mut lag = 0;
         for (group, topic) in stages.chain(sinks) {
-            let committed = self.log.committed(group, &topic.name).map_err(failed)?;
+            let committed = self.answer(|| self.log.committed(group, &topic.name))?;
             for partition in (0..topic.partitions).map(Partition) {
-                let (first, end) = reader.bounds(&topic.name, partition).map_err(failed)?;
+                let (first, end) = self.answer(|| reader.bounds(&topic.name, partition))?;
                 let at = committed.get(&partition).copied().unwrap_or(first).max(first);
                 let offsets = end.0.saturating_sub(at.0);
                 if offsets > LAG_MAX {
@@ -244,13 +269,13 @@ impl World {
     /// # Errors
     /// [`VerifyError`].
     pub(super) fn held_back(&self, plan: &Plan) -> Result<u64, VerifyError> {
-        let mut stable = self.log.reader(Isolation::Committed).map_err(failed)?;
-        let mut high = self.log.reader(Isolation::Uncommitted).map_err(failed)?;
+        let mut stable = self.answer(|| self.log.reader(Isolation::Committed))?;
+        let mut high = self.answer(|| self.log.reader(Isolation::Uncommitted))?;
         let mut held = 0;
         for topic in &plan.topics {
             for partition in (0..topic.partitions).map(Partition) {
-                let (_, high) = high.bounds(&topic.name, partition).map_err(failed)?;
-                let (_, stable) = stable.bounds(&topic.name, partition).map_err(failed)?;
+                let (_, high) = self.answer(|| high.bounds(&topic.name, partition))?;
+                let (_, stable) = self.answer(|| stable.bounds(&topic.name, partition))?;
                 held += u64::from(stable < high);
             }
         }
@@ -262,7 +287,7 @@ impl World {
     /// # Errors
     /// [`VerifyError`].
     pub(super) fn written(&self, plan: &Plan, but: &[&str]) -> Result<u64, VerifyError> {
-        let mut reader = self.log.reader(Isolation::Uncommitted).map_err(failed)?;
+        let mut reader = self.answer(|| self.log.reader(Isolation::Uncommitted))?;
         let mut sum = 0;
         for topic in &plan.topics {
             let name = topic.name.as_str();
@@ -271,7 +296,7 @@ impl World {
                 continue;
             }
             for partition in (0..topic.partitions).map(Partition) {
-                sum += reader.bounds(&topic.name, partition).map_err(failed)?.1.0;
+                sum += self.answer(|| reader.bounds(&topic.name, partition))?.1.0;
             }
         }
         Ok(sum)

@@ -74,7 +74,7 @@ pub(super) fn claim(number: u32, channel: &str) -> String {
 }
 
 /// `semel produce` with these lines on its standard input.
-fn pipe(folder: &Path, args: &[&str], lines: &[String]) -> Ended {
+pub(super) fn pipe(folder: &Path, args: &[&str], lines: &[String]) -> Ended {
     let mut child = Command::new(SEMEL)
         .args(args)
         .current_dir(folder)

@@ -5,8 +5,13 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, and nothing but tests")]
 
+#[cfg(feature = "http")]
+mod http;
 mod look;
+mod make;
 mod mend;
+mod pages;
+mod reset;
 mod sim;
 
 use std::{
@@ -98,8 +103,8 @@ fn help_and_version_say_something() {
     let folder = tempfile::tempdir().unwrap();
     for name in [
         "demo", "run", "check", "publish", "topics", "consume", "produce", "lag", "audit", "state",
-        "trace", "graph", "dlq", "pause", "resume", "repair", "keygen", "devnet", "verify", "sim",
-        "version",
+        "trace", "graph", "dlq", "pause", "resume", "reset", "top", "new", "test", "repair",
+        "keygen", "devnet", "verify", "sim", "version",
     ] {
         let ended = run(folder.path(), 240, &[name, "--help"], &[]);
         assert_eq!(ended.code, Some(0), "{name}");

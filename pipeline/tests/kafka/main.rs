@@ -11,5 +11,6 @@
 mod conformance;
 mod harness;
 mod probes;
+mod reset;
 mod secured;
 mod traps;

@@ -103,9 +103,9 @@ mod tests {
             assert_eq!(level.as_ref().len(), width);
             let kept = width.min(before);
             assert_eq!(level.as_ref()[..kept], known[..kept]);
-            for i in 0..width {
+            for (i, known) in known.iter_mut().enumerate() {
+                *known = node(i + width);
                 level.as_mut()[i] = node(i + width);
-                known[i] = node(i + width);
             }
             assert_eq!(level.as_ref(), known);
             assert_eq!(level.clone(), level);

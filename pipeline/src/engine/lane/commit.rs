@@ -6,7 +6,6 @@
 
 use semel_schemas::{
     header::Headers,
-    record::OutRecord,
     sabotage::{Sabotage, sabotaged},
     time::WallTime,
     topic::{NextOffset, Partition},
@@ -20,7 +19,9 @@ use super::{
     },
     Active, FENCED_WINDOW_MS, HOLD_MS, Lane, LaneError, MARK_EVERY_MS, Slot, Suspect,
 };
-use crate::log::{Isolation, Log, LogError, Member, ProduceError, Reader, TxnError, TxnFault};
+use crate::log::{
+    Isolation, Log, LogError, Member, OutParts, ProduceError, Reader, TxnError, TxnFault,
+};
 
 /// Milliseconds after a rebalance in which being fenced says nothing of a second process.
 const REBALANCE_MS: u64 = 30_000;
@@ -68,7 +69,7 @@ impl Lane {
     fn produce_all(&mut self) -> Result<Vec<(Partition, NextOffset)>, TxnError> {
         let mut offsets = Vec::new();
         let mut late = Vec::new();
-        let changelog = self.parts.stage.changelog.name.clone();
+        let (changelog, no_headers) = (&self.parts.stage.changelog.name, Headers::new());
         for (partition, slot) in &mut self.slots {
             let Slot::Active(active) = slot else { continue };
             if !active.task.touched() {
@@ -80,8 +81,8 @@ impl Lane {
             if sabotaged(Sabotage::CommitBeforeOutputs) {
                 late = cut.outputs;
             } else {
-                for record in cut.outputs {
-                    produce(&mut *self.member, record)?;
+                for record in &cut.outputs {
+                    produce(&mut *self.member, OutParts::of(record))?;
                 }
             }
             if sabotaged(Sabotage::OutputsBeforeCommit) {
@@ -91,19 +92,19 @@ impl Lane {
                 if value.is_none() && sabotaged(Sabotage::SkipTombstones) {
                     continue;
                 }
-                let record = OutRecord {
-                    topic: changelog.clone(),
+                let change = OutParts {
+                    topic: changelog,
                     partition: Some(*partition),
-                    key: Some(key.clone()),
-                    value: value.clone(),
-                    headers: Headers::new(),
+                    key: Some(key),
+                    value: value.map(Vec::as_slice),
+                    headers: &no_headers,
                 };
-                produce(&mut *self.member, record)?;
+                produce(&mut *self.member, change)?;
             }
             if sabotaged(Sabotage::CommitBeforeOutputs) {
                 self.member.commit(&offsets)?;
                 for record in std::mem::take(&mut late) {
-                    produce(&mut *self.member, record)?;
+                    produce(&mut *self.member, OutParts::of(&record))?;
                 }
             }
         }
@@ -124,6 +125,9 @@ impl Lane {
             }
             active.checkpoint.promoted_at = now;
             sums.add(&active.task.promote(&active.checkpoint)?);
+            if active.leaving {
+                active.task.flush()?;
+            }
             if now.0.saturating_sub(active.marked_at.0) >= MARK_EVERY_MS {
                 let place = (&stage.changelog.name, *partition);
                 reader = look_ahead(&*self.parts.log, reader, active, place, now);
@@ -331,10 +335,10 @@ fn look_ahead(
 /// Produces; a full queue is waited out by polling for nothing (trap 20).
 pub(in crate::engine) fn produce(
     member: &mut dyn Member,
-    record: OutRecord,
+    record: OutParts<'_>,
 ) -> Result<(), TxnError> {
     loop {
-        match member.produce(record.clone()) {
+        match member.produce_parts(record) {
             Ok(()) => return Ok(()),
             Err(ProduceError::Full) => member.make_room()?,
             Err(ProduceError::Txn(error)) => return Err(error),

@@ -34,7 +34,7 @@ use semel_schemas::{
 pub(super) use self::commit::produce;
 use self::{slice::Slice, takeover::Arrival};
 use super::{
-    counts::Board,
+    counts::{Board, Counts},
     effects::{EffectPort, Job},
     pace::{Open, Pace},
     restore::{Restore, RestoreError},
@@ -69,6 +69,12 @@ pub trait Stores: Send + Sync {
     /// # Errors
     /// [`StoreError`].
     fn open(&self, stage: &str, partition: Partition) -> Result<Box<dyn TaskStore>, StoreError>;
+
+    /// Bytes that a task may hold in memory before it writes to its store, see [`crate::state::Held`];
+    /// 0: each commit is written at once.
+    fn held_max(&self) -> usize {
+        0
+    }
 }
 
 /// Why a lane stopped.
@@ -378,7 +384,7 @@ impl Lane {
                 continue;
             }
             busy = true;
-            active.task.process(input.clone(), now);
+            active.task.process(&input, now);
             active.effects_waiting = true;
             self.open_since.get_or_insert(now);
             self.taken.push((partition, input));
@@ -439,6 +445,7 @@ impl Lane {
 
     fn hand_out(&mut self) -> Result<(), LaneError> {
         let limit = self.parts.stage.limits.effects_max;
+        let mut handed_out = 0;
         for (partition, slot) in &mut self.slots {
             let Slot::Active(active) = slot else { continue };
             let Some(life) = self.lives.get(partition) else { continue };
@@ -456,8 +463,14 @@ impl Lane {
                     break;
                 }
                 task.under_way.insert(attempt, order);
+                handed_out += 1;
             }
             task.check()?;
+        }
+        if handed_out > 0 {
+            self.parts
+                .board
+                .add(&self.parts.stage.name, &Counts { handed_out, ..Counts::default() });
         }
         Ok(())
     }
@@ -468,15 +481,11 @@ impl Lane {
             .iter()
             .map(|(partition, slot)| {
                 let status = match slot {
-                    Slot::Active(active) => TaskStatus {
-                        restoring: false,
-                        next: active.task.committed_next(),
-                        caught_up: active.task.caught_up,
-                        effects: active.task.under_way.len(),
-                        paused: active.task.is_full(),
-                        event_time: active.task.event_time(),
-                    },
-                    _ => TaskStatus::restoring(),
+                    Slot::Active(active) => status_of(&active.task),
+                    Slot::Restoring(restore, _) => {
+                        TaskStatus::restoring(restore.position(), restore.target())
+                    }
+                    Slot::New(_) => TaskStatus::restoring(NextOffset::ZERO, NextOffset::ZERO),
                 };
                 (*partition, status)
             })
@@ -497,5 +506,17 @@ impl Lane {
             Some(Slot::Active(active)) => Some(&active.task),
             _ => None,
         }
+    }
+}
+
+fn status_of(task: &Task) -> TaskStatus {
+    TaskStatus {
+        caught_up: task.caught_up,
+        effects: task.under_way.len(),
+        paused: task.is_full(),
+        held_keys: task.held_keys(),
+        held_records: task.held_records(),
+        event_time: task.event_time(),
+        ..TaskStatus::at(task.committed_next())
     }
 }

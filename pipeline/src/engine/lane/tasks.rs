@@ -20,7 +20,10 @@ use super::{
     },
     Active, INIT_AGAIN_MS, Lane, LaneError, RESTORE_AGAIN_MS, Slot,
 };
-use crate::log::{Event, Isolation, LogError, TxnError, TxnFault};
+use crate::{
+    log::{Event, Isolation, LogError, TxnError, TxnFault},
+    state::Held,
+};
 
 impl Lane {
     pub(super) fn event(&mut self, event: Event, now: WallTime) -> Result<(), LaneError> {
@@ -222,7 +225,7 @@ impl Lane {
         let stage = self.parts.stage.clone();
         let mut reader = self.parts.log.reader(Isolation::Committed)?;
         let (first, end) = reader.bounds(&stage.input.name, partition)?;
-        let overlay = Overlay::new(restored.store);
+        let overlay = Overlay::new(Held::new(restored.store, self.parts.stores.held_max()));
         let mut task = Task::new(stage.clone(), partition, overlay, &self.topic_id, first)
             .map_err(LaneError::Fatal)?;
         task.check()?;

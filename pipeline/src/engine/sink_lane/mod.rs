@@ -39,7 +39,7 @@ use super::{
     status::{Status, TaskStatus},
     topology::TopicRef,
 };
-use crate::log::{Event, Isolation, Log, LogError, Member, MemberSpec, TxnFault};
+use crate::log::{Event, Isolation, Log, LogError, Member, MemberSpec, OutParts, TxnFault};
 
 /// Records of one batch.
 const BATCH_MAX: usize = 2_000;
@@ -502,7 +502,7 @@ impl SinkLane {
             self.init_at = None;
         }
         for letter in &self.letters {
-            super::lane::produce(&mut *self.member, letter.record.clone())?;
+            super::lane::produce(&mut *self.member, OutParts::of(&letter.record))?;
         }
         let offsets: Vec<_> = self.to_commit.iter().map(|(p, next)| (*p, *next)).collect();
         self.member.commit(&offsets)
@@ -515,11 +515,9 @@ impl SinkLane {
             .map(|(partition, slot)| {
                 let status = TaskStatus {
                     restoring: matches!(slot.phase, Phase::Locate(_) | Phase::Locating),
-                    next: slot.at.unwrap_or(NextOffset::ZERO),
                     caught_up: slot.buffer.is_empty(),
-                    effects: 0,
                     paused: slot.paused,
-                    event_time: semel_operators::operator::EventTime::default(),
+                    ..TaskStatus::at(slot.at.unwrap_or(NextOffset::ZERO))
                 };
                 (*partition, status)
             })

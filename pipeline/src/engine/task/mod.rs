@@ -30,13 +30,13 @@ pub use self::firing::Fired;
 use super::{
     counts::Counts,
     dead_letter, effects,
-    overlay::{Overlay, Writes, full_key},
+    overlay::{Overlay, full_key},
     quarantine,
     topology::Stage,
 };
 
 /// The engine's own store: one key, [`Meta`].
-pub(super) const META: &str = "_task";
+pub(crate) const META: &str = "_task";
 
 /// What a task knows of itself: a value of its state like any other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +60,16 @@ pub struct Meta {
     /// The transactional id of the lane that committed this, unless it handed the task over.
     #[serde(default)]
     pub bearer: Option<String>,
+}
+
+impl Meta {
+    /// Takes over what steps change, which is all but topic and bearer: for each input, so without
+    /// copying texts.
+    fn follow(&mut self, other: &Self) {
+        let Self { next, now, sequence, begun, event_time, passed_on, waiting, .. } = *other;
+        (self.next, self.now, self.sequence, self.begun) = (next, now, sequence, begun);
+        (self.event_time, self.passed_on, self.waiting) = (event_time, passed_on, waiting);
+    }
 }
 
 /// What a record of a changelog says of the lane that wrote it, if it says anything:
@@ -143,6 +153,8 @@ pub struct Task {
     kept: Meta,
     outbox: Vec<OutRecord>,
     pub(super) step_out: Vec<OutRecord>,
+    /// Why the present step's input is refused although the step stands.
+    pub(super) step_refused: Option<Fault>,
     /// What is counted once it is committed.
     pub(super) counts: Counts,
     kept_counts: Counts,
@@ -215,6 +227,7 @@ impl Task {
             meta,
             outbox: Vec::new(),
             step_out: Vec::new(),
+            step_refused: None,
             counts: Counts::default(),
             kept_counts: Counts::default(),
             under_way: BTreeMap::new(),
@@ -270,6 +283,18 @@ impl Task {
         self.meta.waiting >= self.stage.limits.quarantine_per_task_max
     }
 
+    /// Records that wait behind quarantined keys, those at fault included, as committed.
+    #[must_use]
+    pub fn held_records(&self) -> u32 {
+        self.committed.waiting
+    }
+
+    /// Keys that wait for a decision.
+    #[must_use]
+    pub fn held_keys(&self) -> usize {
+        if self.committed.waiting == 0 { 0 } else { quarantine::held_keys(&self.state) }
+    }
+
     /// Sees to it that the operators saw [`Input::Begin`]: once in a task's life.
     pub fn begin(&mut self, now: WallTime) {
         if self.meta.begun {
@@ -289,23 +314,25 @@ impl Task {
     }
 
     /// One input. Never fails: what cannot be processed is a dead letter.
-    pub fn process(&mut self, input: TaskInput, now: WallTime) {
+    pub fn process(&mut self, input: &TaskInput, now: WallTime) {
         self.set_now(now);
         match input {
             TaskInput::Record(record) => self.record(record),
             TaskInput::Poison(record) => {
                 self.counts.records_in += 1;
-                self.meta.next = after(&record);
-                self.refuse(record, poison("record"));
+                self.meta.next = after(record);
+                self.refuse(record, &poison("record"));
             }
             TaskInput::Command(record) => {
-                if quarantine::commanded(self, &record).is_err() {
+                if quarantine::commanded(self, record).is_err() {
                     // In its turn it is refused with a reason.
                     self.undo();
                 }
             }
-            TaskInput::Outcome { attempt, outcome } => self.outcome(attempt, Ok(outcome)),
-            TaskInput::Spoilt { attempt, .. } => self.outcome(attempt, Err(poison("outcome"))),
+            TaskInput::Outcome { attempt, outcome } => {
+                self.outcome(*attempt, Ok(outcome.clone()));
+            }
+            TaskInput::Spoilt { attempt, .. } => self.outcome(*attempt, Err(poison("outcome"))),
         }
         self.keep();
     }
@@ -343,8 +370,8 @@ impl Task {
 
     /// The changes of state that go with [`Task::cut`], by full key.
     #[must_use]
-    pub fn changelog(&self) -> &Writes {
-        self.state.transaction()
+    pub fn changelog(&self) -> Vec<crate::state::Change<'_>> {
+        self.state.transaction().in_order()
     }
 
     /// The commit happened: makes it permanent, and returns what is to be counted.
@@ -360,6 +387,14 @@ impl Task {
         self.answered.clear();
         self.touched = false;
         Ok(std::mem::take(&mut self.kept_counts))
+    }
+
+    /// Writes what the local store holds back: the task is about to leave.
+    ///
+    /// # Errors
+    /// The local store's failure.
+    pub fn flush(&mut self) -> Result<(), crate::state::StoreError> {
+        self.state.flush()
     }
 
     /// The commit is known not to have happened: everything since the last one is forgotten. The
@@ -404,7 +439,7 @@ impl Task {
     pub(super) fn keep(&mut self) {
         self.state.keep_step();
         self.outbox.append(&mut self.step_out);
-        self.kept = self.meta.clone();
+        self.kept.follow(&self.meta);
         self.kept_counts.add(&std::mem::take(&mut self.counts));
         self.touched = true;
     }
@@ -415,22 +450,25 @@ impl Task {
             self.state.forget_step();
         }
         self.first_due = None;
+        self.step_refused = None;
         self.step_out.clear();
         let (now, next) = (self.meta.now, self.meta.next);
         self.meta = Meta { now, next, ..self.kept.clone() };
         self.counts = Counts::default();
     }
 
-    fn record(&mut self, record: Record) {
+    fn record(&mut self, record: &Record) {
         self.counts.records_in += 1;
-        self.meta.next = after(&record);
-        if dead_letter::is_for_another(&record, &self.stage.name) {
+        self.meta.next = after(record);
+        if dead_letter::is_for_another(record, &self.stage.name) {
             return;
         }
-        if let Err(fault) = self.try_record(&record) {
+        if let Err(fault) = self.try_record(record) {
             self.undo();
             self.counts.records_in += 1;
-            self.refuse(record, fault);
+            self.refuse(record, &fault);
+        } else if let Some(fault) = self.step_refused.take() {
+            self.refuse(record, &fault);
         }
     }
 
@@ -489,29 +527,40 @@ impl Task {
         true
     }
 
-    pub(super) fn refuse(&mut self, record: Record, fault: Fault) {
+    pub(super) fn refuse(&mut self, record: &Record, fault: &Fault) {
         self.counts.dead_letters += 1;
+        tracing::info!(stage = %self.stage.name, origin = record.origin(), id = record.id(),
+            trace_id = record.headers.trace_id(), code = %fault.code, text = %fault.text,
+            "a record was refused");
         if !sabotaged(Sabotage::DeadLetterLost) {
             self.step_out.push(dead_letter::letter(
                 &self.stage.name,
                 &self.stage.dead_letter,
-                &record,
-                &fault,
+                record,
+                fault,
                 self.stage.limits.record_bytes_max,
             ));
         }
-        quarantine::refused(self, record, &fault);
+        quarantine::refused(self, record, fault);
     }
 
     /// Keeps or undoes a step that was not a record's: its fault is a dead letter without origin.
     /// `true` if it was undone.
     fn settle(&mut self, result: Result<(), Fault>, what: &str) -> bool {
-        let Err(fault) = result.and_then(|()| self.check_step()) else { return false };
-        self.undo();
+        let (fault, undone) = match result.and_then(|()| self.check_step()) {
+            Ok(()) => match self.step_refused.take() {
+                Some(fault) => (fault, false),
+                None => return false,
+            },
+            Err(fault) => {
+                self.undo();
+                (fault, true)
+            }
+        };
         self.counts.dead_letters += 1;
         let letter = dead_letter::notice(&self.stage, self.partition, what, &fault);
         self.step_out.push(letter);
-        true
+        undone
     }
 
     fn outcome(&mut self, attempt: u64, outcome: Result<Outcome, Fault>) {
@@ -525,6 +574,8 @@ impl Task {
         let id = pending.request.id;
         let what = format!("outcome of effect `{id}`");
         let cause = format!("effect:{}/{}/{attempt}", self.stage.name, self.partition);
+        let nothing_known = matches!(outcome, Ok(Outcome::Uncertain { .. }));
+        self.counts.uncertain += u64::from(nothing_known);
         let result =
             outcome.and_then(|outcome| self.run(operator, Input::Outcome { id, outcome }, &cause));
         if self.settle(result, &what) {

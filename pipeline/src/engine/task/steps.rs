@@ -77,6 +77,9 @@ impl Task {
         for (name, by) in step.counts {
             self.counts.named(name, by);
         }
+        if let Some(fault) = step.refused {
+            self.step_refused = Some(fault);
+        }
         for Emit { to, record } in step.emits {
             match to {
                 To::Next => self.pass(operator, record, cause)?,

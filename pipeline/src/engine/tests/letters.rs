@@ -104,6 +104,25 @@ fn a_fault_undoes_the_whole_step_across_fused_operators() {
 }
 
 #[test]
+fn a_refusal_that_is_remembered_keeps_the_step_and_its_letter() {
+    let mut driver = one();
+    driver.give("a", "add;refuse;wall:w:10=emit:late|refuse");
+    driver.run();
+    assert_eq!(driver.count_of(P0, "a"), 1);
+    assert_eq!(driver.letters()[0].headers.get_str(header::ORIGIN), Some("in/0/0"));
+    driver.advance(1_000).unwrap();
+    assert_eq!(driver.outs(), ["1", "late"]);
+    assert_eq!(
+        driver.letters().len(),
+        2,
+        "a timer that is refused is told, and does not fire anew"
+    );
+    driver.give("a", "add");
+    driver.run();
+    assert_eq!((driver.count_of(P0, "a"), driver.letters().len()), (2, 2));
+}
+
+#[test]
 fn operators_begin_before_what_others_emit_meets_them() {
     let mut stage = stage(1);
     stage.operators = vec![

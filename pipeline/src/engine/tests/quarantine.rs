@@ -69,6 +69,22 @@ fn a_replay_that_is_refused_again_keeps_the_key_and_its_order() {
 }
 
 #[test]
+fn a_refusal_that_is_remembered_holds_its_key_and_is_remembered_once_more_by_a_replay() {
+    let mut driver = keeper(100, 100);
+    for script in ["add;refuse", "emit:late"] {
+        driver.give("a", script);
+    }
+    driver.run();
+    assert_eq!((driver.of_key("a"), driver.letters().len()), (vec!["1".to_owned()], 1));
+    command(&mut driver, "a", QuarantineAction::Replay);
+    driver.run();
+    assert_eq!((driver.count_of(P0, "a"), driver.letters().len()), (2, 2));
+    command(&mut driver, "a", QuarantineAction::Drop);
+    driver.run();
+    assert_eq!(driver.of_key("a"), ["1", "2", "late"]);
+}
+
+#[test]
 fn a_replay_takes_the_record_at_fault_again() {
     let mut driver = keeper(100, 100);
     driver.faults().poison(|r| r.topic.as_str() == "out");

@@ -239,6 +239,30 @@ fn rows_that_another_has_written_are_not_written_again() {
     assert_eq!(world.rows(), ["1", "3"]);
 }
 
+#[cfg(feature = "sabotage")]
+#[test]
+fn what_was_fetched_before_another_wrote_is_fetched_again() {
+    use semel_schemas::sabotage::Sabotage;
+
+    use super::traps::both;
+
+    let [with, without] = both(Sabotage::SinkBufferKept, || {
+        let mut world = World::new();
+        world.give(&["1"]);
+        world.run(1);
+        world.give(&["2"]);
+        let end = world.log.append(vec![raw("rows", "k", Some(b"3"), "row")]).unwrap()[0].1;
+        world.port.0.lock().unwrap().offset = Some(NextOffset(end.0));
+        // The write is under way when the next one comes.
+        world.step();
+        world.give(&["4"]);
+        world.run(2);
+        world.rows()
+    });
+    assert_eq!(with, ["1", "3", "4"]);
+    assert_eq!(without, ["1", "4", "3", "4"], "an older row is written over a newer one");
+}
+
 #[test]
 fn another_process_goes_on_where_the_rows_end() {
     let mut world = World::new();

@@ -53,6 +53,7 @@ impl Toy {
                 }
                 "emit" => self.emit(ctx, key, word(1)),
                 "fault" => return Err(Fault::new(FaultCode::WrongType, "the toy says no")),
+                "refuse" => ctx.refuse(Fault::new(FaultCode::WrongType, "the toy will remember")),
                 "panic" => panic!("the toy is broken"),
                 "many" => (0..number(1)).for_each(|n| self.emit(ctx, key, &n.to_string())),
                 "big" => self.emit(ctx, key, &"x".repeat(number(1) as usize)),

@@ -18,7 +18,7 @@ use super::{
     producer::TxnProducer,
     settings::{Deadlines, Reports},
 };
-use crate::log::{Event, LogError, Member, MemberSpec, ProduceError, TxnError, TxnFault};
+use crate::log::{Event, LogError, Member, MemberSpec, OutParts, ProduceError, TxnError, TxnFault};
 
 /// A member on Kafka.
 pub(super) struct KafkaMember {
@@ -136,6 +136,10 @@ impl Member for KafkaMember {
     }
 
     fn produce(&mut self, record: OutRecord) -> Result<(), ProduceError> {
+        self.producer.produce(OutParts::of(&record))
+    }
+
+    fn produce_parts(&mut self, record: OutParts<'_>) -> Result<(), ProduceError> {
         self.producer.produce(record)
     }
 

@@ -23,7 +23,7 @@ use rdkafka::{
 use semel_schemas::{
     partition::partition_for_key,
     record::OutRecord,
-    topic::{Offset, Partition},
+    topic::{Offset, Partition, TopicName},
 };
 
 use super::{
@@ -33,7 +33,7 @@ use super::{
     note,
     settings::{Deadlines, Reports},
 };
-use crate::log::{LogError, ProduceError, TxnError, TxnFault};
+use crate::log::{OutParts, ProduceError, TxnError, TxnFault};
 
 /// Bytes that Kafka adds to a record that is alone in its batch: 61 for the batch, up to 26 for
 /// the record's own numbers, up to 10 for each header; rounded up generously.
@@ -108,6 +108,14 @@ enum State {
     Open,
 }
 
+/// What a producer must know of a topic.
+#[derive(Clone, Copy, Debug)]
+struct Rules {
+    partitions: u32,
+    /// Most bytes of a record.
+    limit: usize,
+}
+
 /// A transactional producer.
 pub(super) struct TxnProducer {
     shared: Arc<Shared>,
@@ -118,6 +126,8 @@ pub(super) struct TxnProducer {
     state: State,
     /// Records produced in the open transaction.
     produced: usize,
+    /// By topic; few.
+    rules: Vec<(TopicName, Rules)>,
 }
 
 fn fault(fault: TxnFault, text: impl Into<String>) -> TxnError {
@@ -133,7 +143,7 @@ impl TxnProducer {
         reports: Reports,
     ) -> Self {
         let state = State::Unusable(TxnFault::Fatal);
-        Self { shared, id, deadlines, reports, client: None, state, produced: 0 }
+        Self { shared, id, deadlines, reports, client: None, state, produced: 0, rules: Vec::new() }
     }
 
     /// Replaces the client and initialises it: whoever bears the same id is fenced, and its open
@@ -141,6 +151,7 @@ impl TxnProducer {
     pub(super) fn init(&mut self) -> Result<(), TxnError> {
         self.state = State::Unusable(TxnFault::Rebuild);
         self.produced = 0;
+        self.rules.clear();
         self.client = None;
         let unstable = (!self.shared.settings.guards.stable_id).then(super::unique);
         let id = unstable.map_or_else(|| self.id.clone(), |suffix| format!("{}.{suffix}", self.id));
@@ -234,69 +245,82 @@ impl TxnProducer {
         Ok(())
     }
 
-    /// Adds a record to the transaction.
-    pub(super) fn produce(&mut self, record: OutRecord) -> Result<(), ProduceError> {
+    /// Adds a record to the transaction; librdkafka copies its bytes.
+    pub(super) fn produce(&mut self, record: OutParts<'_>) -> Result<(), ProduceError> {
         self.usable()?;
-        let partition = self.place(&record)?;
+        let partition = self.place(record)?;
         self.begin()?;
-        let headers = record.headers.iter().fold(OwnedHeaders::new(), |list, (key, value)| {
-            list.insert(Header { key, value: Some(value) })
-        });
         let mut message =
             BaseRecord::<[u8], [u8], usize>::with_opaque_to(record.topic.as_str(), self.produced);
         // Explicit always: librdkafka's own partitioner is not Java's (trap 30).
         message.partition = partition;
-        message.key = record.key.as_deref();
-        message.payload = record.value.as_deref();
-        message.headers = Some(headers);
+        message.key = record.key;
+        message.payload = record.value;
+        message.headers = record.headers.iter().fold(None, |list, (key, value)| {
+            let header = Header { key, value: Some(value) };
+            Some(list.unwrap_or_else(OwnedHeaders::new).insert(header))
+        });
         let answer = self.usable()?.send(message).map_err(|(error, _)| error);
         match answer {
             Ok(()) => {
                 self.produced += 1;
                 Ok(())
             }
-            Err(error) => Err(self.not_taken(&record, &error)),
+            Err(error) => Err(self.not_taken(record.topic, &error)),
         }
     }
 
-    /// Where the record goes, after a look at its size.
-    fn place(&self, record: &OutRecord) -> Result<Option<i32>, ProduceError> {
-        let refused = |e: LogError| fault(TxnFault::Fatal, e.to_string());
-        let facts = self.shared.topics.known(&record.topic).map_err(refused)?;
+    /// What this producer must know of a topic: asked once in its life, since it is needed for
+    /// each record.
+    fn rules(&mut self, topic: &TopicName) -> Result<Rules, ProduceError> {
+        if let Some((_, rules)) = self.rules.iter().find(|(known, _)| known == topic) {
+            return Ok(*rules);
+        }
+        let facts =
+            self.shared.topics.known(topic).map_err(|e| fault(TxnFault::Fatal, e.to_string()))?;
         let settings = &self.shared.settings;
         let of_client = settings.number("message.max.bytes").unwrap_or(CLIENT_MAX);
         let batch = settings.number("batch.size").unwrap_or(CLIENT_MAX).min(of_client);
-        if settings.guards.sizes {
-            // A batch that the broker refuses is refused for ever (trap 39).
-            if u64::try_from(facts.max_batch).unwrap_or(u64::MAX) < batch {
-                return Err(ProduceError::Txn(fault(
-                    TxnFault::Fatal,
-                    format!(
-                        "topic `{}` takes batches of {} bytes, but the client makes batches of \
-                         {batch}: set batch.size to at most that, or raise max.message.bytes",
-                        record.topic, facts.max_batch
-                    ),
-                )));
-            }
-            let most = facts.max_batch.min(usize::try_from(of_client).unwrap_or(usize::MAX));
-            let (size, limit) = (record.size(), most.saturating_sub(ENVELOPE));
-            if size > limit {
-                return Err(ProduceError::TooLarge { topic: record.topic.clone(), size, limit });
-            }
+        // A batch that the broker refuses is refused for ever (trap 39).
+        if settings.guards.sizes && u64::try_from(facts.max_batch).unwrap_or(u64::MAX) < batch {
+            return Err(ProduceError::Txn(fault(
+                TxnFault::Fatal,
+                format!(
+                    "topic `{topic}` takes batches of {} bytes, but the client makes batches of \
+                     {batch}: set batch.size to at most that, or raise max.message.bytes",
+                    facts.max_batch
+                ),
+            )));
+        }
+        let most = facts.max_batch.min(usize::try_from(of_client).unwrap_or(usize::MAX));
+        let limit = if settings.guards.sizes { most.saturating_sub(ENVELOPE) } else { usize::MAX };
+        let rules = Rules { partitions: facts.partitions, limit };
+        self.rules.push((topic.clone(), rules));
+        Ok(rules)
+    }
+
+    /// Where the record goes, after a look at its size.
+    fn place(&mut self, record: OutParts<'_>) -> Result<Option<i32>, ProduceError> {
+        let rules = self.rules(record.topic)?;
+        let (size, limit) = (record.size(), rules.limit);
+        if size > limit {
+            return Err(ProduceError::TooLarge { topic: record.topic.clone(), size, limit });
         }
         let partition = match record.partition {
+            Some(partition) if partition.0 < rules.partitions => partition,
             Some(partition) => {
-                self.shared.topics.check(&record.topic, partition).map_err(refused)?;
+                let checked = self.shared.topics.check(record.topic, partition);
+                checked.map_err(|e| fault(TxnFault::Fatal, e.to_string()))?;
                 partition
             }
-            None if !settings.guards.murmur2 => return Ok(None),
-            None => partition_for_key(record.key.as_deref().unwrap_or_default(), facts.partitions),
+            None if !self.shared.settings.guards.murmur2 => return Ok(None),
+            None => partition_for_key(record.key.unwrap_or_default(), rules.partitions),
         };
         Ok(Some(i32::try_from(partition.0).unwrap_or(i32::MAX)))
     }
 
     /// Why librdkafka did not take a record.
-    fn not_taken(&mut self, record: &OutRecord, error: &KafkaError) -> ProduceError {
+    fn not_taken(&mut self, topic: &TopicName, error: &KafkaError) -> ProduceError {
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
         if code == RDKafkaErrorCode::QueueFull && self.shared.settings.guards.full_is_pressure {
             return ProduceError::Full;
@@ -311,7 +335,7 @@ impl TxnProducer {
             RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::QueueFull => TxnFault::Abort,
             _ => TxnFault::Fatal,
         };
-        let text = format!("a record for topic `{}` was not taken: {error}", record.topic);
+        let text = format!("a record for topic `{topic}` was not taken: {error}");
         ProduceError::Txn(fault(known, text))
     }
 
@@ -422,7 +446,7 @@ impl TxnProducer {
         let deadline = Instant::now() + self.deadlines.transaction;
         for record in records {
             loop {
-                match self.produce(record.clone()) {
+                match self.produce(OutParts::of(&record)) {
                     Err(ProduceError::Full) if Instant::now() < deadline => {
                         self.usable()?.poll(Duration::from_millis(5));
                     }

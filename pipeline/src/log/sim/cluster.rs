@@ -449,6 +449,13 @@ impl Cluster {
         true
     }
 
+    /// Delivers the oldest marker on its way of this producer's last transaction, if there is one.
+    pub(super) fn deliver_of(&mut self, producer: ProducerNo) {
+        if let Some(at) = self.held.iter().position(|marker| marker.producer == producer) {
+            self.deliver(at);
+        }
+    }
+
     /// Writes records in one transaction under an id of its own, whose markers are never held:
     /// the answer to an append is that readers can see it.
     pub(super) fn append(

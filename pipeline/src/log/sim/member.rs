@@ -270,6 +270,14 @@ pub struct LateCommit {
 }
 
 impl SimMember {
+    /// The oldest marker on its way of this member's last transaction arrives: a producer that may
+    /// not begin another one waits for just that, and for nobody else's.
+    pub fn deliver_own(&self) {
+        if let Ok((producer, _)) = self.producer.session() {
+            self.shared.lock().deliver_of(producer);
+        }
+    }
+
     /// As [`Member::commit`], but the request that ends the transaction is on its way until
     /// [`super::SimLog::deliver_late`]; the caller hears nothing of it. The transaction stays open
     /// meanwhile.

@@ -4,7 +4,8 @@
 //! An id is admitted by the first of its facts that stands. A retraction of that fact goes on, and
 //! behind it the next one that was dropped; a fact that is final is not retracted, and nothing is
 //! kept behind one that is final. What is older than the window is refused, and so is a fact that
-//! would be kept behind [`KEPT_MAX`] others.
+//! would be kept behind [`KEPT_MAX`] others. An id is known until all of its facts, the dropped ones
+//! among them, are older than that.
 
 use std::collections::BTreeMap;
 
@@ -49,6 +50,8 @@ struct Task {
     finalized: Option<u64>,
     /// Id → the fact that admitted it, then those that were dropped in its favour.
     ids: BTreeMap<String, Vec<Fact>>,
+    /// Id → the newest slot of its facts, since it was admitted.
+    until: BTreeMap<String, u64>,
 }
 
 /// See the module.
@@ -134,8 +137,7 @@ impl Task {
     /// Ids behind the window are forgotten.
     fn forget(&mut self, id: &str, window: u64) {
         let horizon = self.horizon(window);
-        let old = |facts: &Vec<Fact>| facts.first().is_none_or(|first| first.slot < horizon);
-        if self.ids.get(id).is_some_and(old) {
+        if self.until.get(id).is_none_or(|until| *until < horizon) {
             self.ids.remove(id);
         }
     }
@@ -147,6 +149,7 @@ impl Task {
         self.forget(id, window);
         let (on, duplicate) = (Said::On(record.id()), Said::Duplicate(record.id()));
         let Some(facts) = self.ids.get(id) else {
+            self.until.insert(id.to_owned(), fact.slot);
             self.ids.insert(id.to_owned(), vec![fact]);
             return vec![on];
         };
@@ -156,11 +159,20 @@ impl Task {
         let kept = kind(record) != "order" && !settled;
         if kept && facts.iter().all(|known| known.name != fact.name) {
             if facts.len() > KEPT_MAX {
+                self.seen(id, fact.slot);
                 return vec![Said::Refused(record.origin())];
             }
+            self.seen(id, fact.slot);
             self.ids.entry(id.to_owned()).or_default().push(fact);
+        } else {
+            self.seen(id, fact.slot);
         }
         vec![duplicate]
+    }
+
+    fn seen(&mut self, id: &str, slot: u64) {
+        let until = self.until.entry(id.to_owned()).or_default();
+        *until = slot.max(*until);
     }
 
     fn retract(&mut self, id: &str, fact: &str, record: &Record, window: u64) -> Vec<Said> {

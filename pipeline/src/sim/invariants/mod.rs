@@ -30,6 +30,7 @@ use super::{
     chain::{Chain, Sent},
     options::{Feed, Options},
     samples::Place,
+    starts::Starts,
 };
 use crate::{
     log::{Isolation, Log as _, sim::SimLog},
@@ -43,6 +44,7 @@ pub(super) struct Scene<'a> {
     pub(super) chain: &'a mut Chain,
     pub(super) database: &'a Database,
     pub(super) place: &'a Place,
+    pub(super) starts: &'a Starts,
 }
 
 /// A violated invariant: its id and one sentence.

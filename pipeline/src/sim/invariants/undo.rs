@@ -2,16 +2,23 @@
 //! seen; acts that cannot be undone (close an epoch, sign, settle) wait for the finality of their
 //! inputs; a retraction of a final fact stops the key and calls a person.
 //!
-//! Judged against the model of `admission`: at every closing of an epoch all of it is final; what is
-//! included or settled is the fact that stands; at the end the table holds the facts that stand and
-//! no other.
+//! Judged against the model of `admission`: no retraction of a final fact goes on; at every closing of
+//! an epoch all of it is final; what is included or settled is the fact that stands; at the end the
+//! table holds the facts that stand and no other.
+
+use std::collections::BTreeSet;
 
 use semel_schemas::{
-    claim::{CLAIM_STATE, EPOCH_CLOSED, ROOT},
+    claim::{CLAIM_RETRACTED, CLAIM_STATE, EPOCH_CLOSED, ROOT},
+    record::Record,
     topic::TopicName,
 };
 
-use super::{Check, Ledger, News, Scene, admission::Admission, kind, number, text, value};
+use super::{
+    Check, Ledger, News, Scene,
+    admission::{Admission, Said},
+    kind, number, text, value,
+};
 use crate::{
     sim::{options::Options, samples::Place, topic},
     spec::plan::Plan,
@@ -22,7 +29,10 @@ use crate::{
 pub(super) struct Undo {
     admission: Admission,
     input: TopicName,
+    admitted: Option<TopicName>,
     states: Option<TopicName>,
+    /// Ids of retractions that nothing may follow from.
+    refused: BTreeSet<String>,
     epoch_slots: u64,
 }
 
@@ -31,9 +41,28 @@ impl Undo {
         Self {
             admission: Admission::new(place, options.window_slots),
             input: place.topic.clone(),
+            admitted: topic(plan, "claims"),
             states: topic(plan, "claim-states"),
+            refused: BTreeSet::new(),
             epoch_slots: options.epoch_slots,
         }
+    }
+
+    /// Takes an input of the first stage, or what the stage says to one.
+    fn take(&mut self, record: &Record) -> Result<(), String> {
+        if record.topic == self.input {
+            let said = self.admission.take(record);
+            let refused = said.iter().any(|said| matches!(said, Said::Refused(_)));
+            if refused && kind(record) == CLAIM_RETRACTED {
+                self.refused.insert(record.id());
+            }
+        }
+        let on = Some(&record.topic) == self.admitted.as_ref() && kind(record) == CLAIM_RETRACTED;
+        if on && self.refused.contains(&record.id()) {
+            let fact = text(&value(record), "fact").to_owned();
+            return Err(format!("the retraction of fact {fact} goes on, and is to be refused"));
+        }
+        Ok(())
     }
 
     /// The least finality over all partitions: event time is no further.
@@ -48,8 +77,10 @@ impl Check for Undo {
     }
 
     fn step(&mut self, scene: &mut Scene<'_>, _: &Ledger, news: &News) -> Result<(), String> {
-        for record in news.records.iter().filter(|record| record.topic == self.input) {
-            self.admission.take(record);
+        let input = |record: &&Record| record.topic == scene.place.topic;
+        let (inputs, others): (Vec<_>, Vec<_>) = news.records.iter().partition(input);
+        for record in inputs.into_iter().chain(others) {
+            self.take(record)?;
         }
         // A marker on its way, or an open transaction before it: what an act follows from may be decided and not visible.
         if scene.sim.hides() {

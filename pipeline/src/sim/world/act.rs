@@ -3,13 +3,15 @@
 use semel_schemas::effect::Commitment;
 
 use super::Inner;
-use crate::log::Log as _;
-use crate::sim::{
-    chain::SLOT_MS,
-    options::Feed,
-    rng::scattered,
-    samples::Sample,
-    schedule::{Act, Event},
+use crate::{
+    log::{Log as _, sim::MarkerTarget},
+    sim::{
+        chain::SLOT_MS,
+        options::Feed,
+        rng::scattered,
+        samples::Sample,
+        schedule::{Act, Event, Last},
+    },
 };
 
 impl Inner {
@@ -63,11 +65,27 @@ impl Inner {
                 self.sim.release_markers();
             } else if self.marker_at <= now {
                 self.marker_at = now + self.markers_every_ms;
-                let held = self.sim.held_markers().len() as u64;
-                let at = scattered(self.options.seed, self.turn) % held.max(1);
-                self.sim.deliver_marker(usize::try_from(at).unwrap_or(0));
+                let arriving = self.arriving();
+                let at = scattered(self.options.seed, self.turn) % (arriving.len() as u64).max(1);
+                if let Some(marker) = usize::try_from(at).ok().and_then(|at| arriving.get(at)) {
+                    self.sim.deliver_marker(*marker);
+                }
             }
         }
+    }
+
+    /// Places, among the markers on their way, of those that may arrive now.
+    pub(super) fn arriving(&self) -> Vec<usize> {
+        let stages = &self.shop.plan.stages;
+        let last = |marker: &MarkerTarget| match (self.markers_last, marker) {
+            (Last::Changelogs, MarkerTarget::Partition(topic, _)) => {
+                stages.iter().any(|(stage, _)| stage.changelog.name == *topic)
+            }
+            (Last::Changelogs, MarkerTarget::Offsets(_)) | (Last::Any, _) => false,
+        };
+        let held = self.sim.held_markers();
+        let now = held.iter().enumerate().filter(|(_, marker)| !last(marker));
+        now.map(|(at, _)| at).collect()
     }
 
     fn act(&mut self, event: Event) -> Option<usize> {
@@ -98,10 +116,11 @@ impl Inner {
             }
             Act::Clock { process, ms } => self.processes[process].turn_clock(ms),
             Act::Storm { ms } => self.processes.iter_mut().for_each(|it| it.turn_clock(ms)),
-            Act::Markers { ms, every_ms } => {
+            Act::Markers { ms, every_ms, last } => {
                 self.sim.hold_markers();
                 self.markers_until = self.markers_until.max(now + ms);
                 self.markers_every_ms = every_ms;
+                self.markers_last = last;
                 self.marker_at = now;
             }
             Act::Compact => self.compact(),

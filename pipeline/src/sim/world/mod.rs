@@ -26,7 +26,8 @@ use super::{
     process::{AnyLane, BACKOFF_MS, Process, Role, Seat, Shop},
     rng::{Rng, Stream, scattered},
     samples::Place,
-    schedule::Event,
+    schedule::{Event, Last},
+    starts::Starts,
     tap::{Call, Crashed, Fate},
 };
 use crate::{
@@ -70,6 +71,7 @@ pub(super) struct Inner {
     pub(super) events: VecDeque<Event>,
     pub(super) late: Vec<(u64, SimLog, LateCommit)>,
     pub(super) place: Place,
+    pub(super) starts: Starts,
     pub(super) begin_ms: u64,
     pub(super) now_ms: u64,
     pub(super) turn: u64,
@@ -80,6 +82,7 @@ pub(super) struct Inner {
     pub(super) markers_until: u64,
     /// Milliseconds between two markers meanwhile, and when the next one arrives.
     pub(super) markers_every_ms: u64,
+    pub(super) markers_last: Last,
     pub(super) marker_at: u64,
     pub(super) stall_until: u64,
     /// Faults and inputs have ended.
@@ -149,6 +152,8 @@ struct Begun {
     seat: usize,
     process: usize,
     life: u64,
+    /// Its number among all steps.
+    number: u64,
     now: WallTime,
     lane: Option<AnyLane>,
     build: Option<(Shop, Role, Fate, MemStores)>,
@@ -302,10 +307,11 @@ impl Inner {
 
     /// Time passes.
     fn pass(&mut self, busy: bool) {
+        let arrives = self.markers_until > 0 && !self.arriving().is_empty();
         let step = if busy && self.calm {
             // A lane that is busy for ever must not take for ever.
             self.options.round_ms.max(CALM_ROUND_MS)
-        } else if busy || self.markers_until > 0 {
+        } else if busy || (arrives && self.marker_at <= self.now_ms) {
             self.options.round_ms
         } else {
             let mut next = self.now_ms + IDLE_MS;
@@ -313,6 +319,7 @@ impl Inner {
             let ups = self.processes.iter().filter(|p| !p.up).map(|p| p.up_at);
             let stills = self.processes.iter().map(|p| p.still_until);
             let late = self.late.iter().map(|(at, ..)| *at);
+            let late = late.chain([self.markers_until, self.marker_at]);
             let all = event.into_iter().chain(self.outside.next()).chain(ups).chain(stills);
             for at in all.chain(late).filter(|at| *at > self.now_ms) {
                 next = next.min(at);
@@ -333,6 +340,7 @@ impl Inner {
             seat: at,
             process: seat.process,
             life: process.life,
+            number: 0,
             now: process.clock(self.now_ms),
             lane: seat.lane.take(),
             build: None,
@@ -345,6 +353,8 @@ impl Inner {
             begun.build = Some((self.shop.clone(), seat.role.clone(), fate, stores));
         }
         self.steps += 1;
+        self.starts.step = self.steps;
+        begun.number = self.steps;
         Some(begun)
     }
 
@@ -356,6 +366,13 @@ impl Inner {
         }
         let error = match ended {
             Ok(Ok(busy)) => {
+                if let (Role::Stage(stage, _), Some(AnyLane::Stage(lane))) =
+                    (&self.seats[seat].role, &begun.lane)
+                {
+                    let is_active = |partition| lane.task(partition).is_some();
+                    let step = (seat, begun.number);
+                    self.starts.look(step, &stage.input, self.now_ms, is_active);
+                }
                 self.seats[seat].lane = begun.lane;
                 if busy {
                     self.seats[seat].backoff_ms = BACKOFF_MS.0;
@@ -370,6 +387,7 @@ impl Inner {
         };
         let name = self.seats[seat].name.clone();
         self.note(|| format!("{name} ends: {error}"));
+        self.starts.gone(seat, self.now_ms);
         if is_final(&error) {
             self.stopped(begun.process, &name, &error.to_string());
             return true;
@@ -414,7 +432,9 @@ impl Inner {
             n => n * 100,
         };
         it.up_at = self.now_ms + away;
-        for seat in self.seats.iter_mut().filter(|seat| seat.process == process) {
+        let seats = self.seats.iter_mut().enumerate();
+        for (number, seat) in seats.filter(|(_, seat)| seat.process == process) {
+            self.starts.gone(number, self.now_ms);
             seat.lane = None;
             seat.build_at = 0;
             seat.backoff_ms = BACKOFF_MS.0;
@@ -434,6 +454,7 @@ impl Inner {
             chain: &mut self.outside.chain,
             database: &self.outside.database,
             place: &self.place,
+            starts: &self.starts,
         }
     }
 

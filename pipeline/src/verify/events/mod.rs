@@ -25,7 +25,7 @@ use super::{
     Pipeline, VerifyError,
     compare::{Counts, Order, Place, Repeats, Tally, numbers},
     report::Line,
-    world::{Gap, World, failed},
+    world::{Gap, World},
 };
 use crate::{engine::task::Meta, log::Log, spec::plan::Plan};
 
@@ -218,7 +218,7 @@ fn state(world: &World, plan: &Plan, given: &Given) -> Result<Vec<Line>, VerifyE
         Line::new("state: events that wait", numbers(0, state.early.len() as u64)),
     ];
     for (stage, _) in &plan.stages {
-        let committed = world.log.committed(&stage.group, &stage.input.name).map_err(failed)?;
+        let committed = world.answer(|| world.log.committed(&stage.group, &stage.input.name))?;
         let same = committed.iter().filter(|(at, next)| state.next.get(at) == Some(next)).count();
         let check = format!("state: positions as in group {}", stage.name);
         lines.push(Line::new(check, numbers(state.next.len() as u64, same as u64)));
