@@ -181,7 +181,12 @@ fn a_wrong_question_is_refused_with_what_is_wrong() {
         ("proof", serde_json::json!([]), ROOT, "`proof` has 0 hashes, and the leaf at this"),
         ("place", 3.into(), ROOT, "`place` is 3, where a tree of 3 leaves has none"),
         ("count", 4.into(), ROOT, "`count` is 4, and 3 leaves were published"),
-        ("proof", serde_json::json!([hashes[0][..65]]), ROOT, "hash 0 (counted from 0) `0x"),
+        (
+            "proof",
+            serde_json::json!([hashes[0][..65]]),
+            ROOT,
+            "field `proof`, hash 0 (counted from 0), `0x",
+        ),
         ("proof", serde_json::json!([hashes[0][..65]]), ROOT, "63 hex digits are an odd number"),
         ("proof", serde_json::json!([hashes[0].replace('0', "o")]), ROOT, "which is no hex digit"),
         (

@@ -1,7 +1,7 @@
-//! Merkle trees against others: foreign builders (`oracles`), contracts on a chain (`chain`), and
-//! the worked examples of `docs/merkle.md` (`document`).
+//! Merkle trees against others: foreign builders (`oracles`), contracts on a chain (`chain`), a
+//! fuzzer's corpus (`fuzz`, `attack`), and the worked examples of `docs/merkle.md` (`document`).
 //!
-//! Lives here: what needs a crate or a file that is not ours. May not live here: what our own code
+//! Lives here: what needs a crate or a file that is not the crate's. May not live here: what our own code
 //! alone can show, which stands beside it.
 #![allow(
     clippy::disallowed_methods,
@@ -10,6 +10,8 @@
     reason = "tests that read files; nothing of them is in the crate"
 )]
 
+mod attack;
 mod chain;
 mod document;
+mod fuzz;
 mod oracles;

@@ -52,8 +52,11 @@ fn read(path: &Path) -> Result<String, Failure> {
         .map_err(|why| Failure::Usage(format!("{} cannot be read: {why}", path.display())))
 }
 
-fn siblings(hashes: &[String]) -> Result<Vec<[u8; 32]>, Failure> {
-    let one = |(at, text): (usize, &String)| hash(&format!("hash {at} (counted from 0)"), text);
+fn siblings(path: &Path, hashes: &[String]) -> Result<Vec<[u8; 32]>, Failure> {
+    let path = path.display();
+    let one = |(at, text): (usize, &String)| {
+        hash(&format!("{path}, field `proof`, hash {at} (counted from 0),"), text)
+    };
     hashes.iter().enumerate().map(one).collect()
 }
 
@@ -67,7 +70,8 @@ pub(super) fn verify(args: &VerifyArgs) -> Done {
     let leaf = row(&profile, &given.record)
         .and_then(|row| profile.leaf(&row).map_err(|why| why.to_string()))
         .map_err(failed)?;
-    let proof = Proof { place: given.place, count: given.count, siblings: siblings(&given.proof)? };
+    let siblings = siblings(&args.proof, &given.proof)?;
+    let proof = Proof { place: given.place, count: given.count, siblings };
     let published = Published { root: hash("root", &args.root)?, count: args.count };
     check(&profile.rules(), &published, &leaf, &proof)
         .map_err(|why| failed(format!("{why}; `semel merkle explain` tells which rule differs")))?;
@@ -135,7 +139,7 @@ fn given(
             source.path.display()
         ))
     })?;
-    Ok(GivenProof { record, siblings: siblings(&hashes)?, place: None, count: None })
+    Ok(GivenProof { record, siblings: siblings(path, &hashes)?, place: None, count: None })
 }
 
 /// Whether two texts are the same value: hex may have `0x`, and either case.

@@ -47,7 +47,7 @@ macro_rules! permute {
             mut a23,
             mut a24,
         ] = *$state;
-        for round in $crate::merkle::hash::lanes::permutation::ROUNDS {
+        for round in &$crate::merkle::hash::lanes::permutation::ROUNDS {
             let c0 = $xor5!(a0, a5, a10, a15, a20);
             let c1 = $xor5!(a1, a6, a11, a16, a21);
             let c2 = $xor5!(a2, a7, a12, a17, a22);
@@ -83,7 +83,7 @@ macro_rules! permute {
             let b9 = $rol!(a22, d2, 61);
             let b19 = $rol!(a23, d3, 56);
             let b4 = $rol!(a24, d4, 14);
-            a0 = $xor!($chi!(b0, b1, b2), $splat!(round));
+            a0 = $xor!($chi!(b0, b1, b2), $splat!(*round));
             a1 = $chi!(b1, b2, b3);
             a2 = $chi!(b2, b3, b4);
             a3 = $chi!(b3, b4, b0);
