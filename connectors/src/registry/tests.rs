@@ -25,7 +25,7 @@ fn connectors(node: &Arc<Scripted>) -> Connectors {
     Connectors {
         chains: [(CHAIN.to_owned(), Arc::clone(&node)), ("other".to_owned(), node)].into(),
         signers: [("publisher".to_owned(), signer)].into(),
-        files: BTreeMap::new(),
+        files: [].into(),
         pace: Pace { wait: std::time::Duration::ZERO, ..Pace::default() },
     }
 }
