@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, and nothing but tests")]
 
 #[cfg(feature = "http")]
+mod file;
 mod http;
 mod look;
 mod make;
