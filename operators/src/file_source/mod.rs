@@ -339,9 +339,8 @@ impl FileSource {
                  out, and it goes on from its cursor"
             ));
         }
-        if matches!(stand.phase, Phase::Reading { .. }) {
-            return refused(format!("source `{name}` is running: there is nothing to resume"));
-        }
+        // Of a source that reads this asks the pending question anew, which is harmless; and it is the
+        // way on for one whose step was undone (a record beyond the stage's limits), once that is mended.
         self.start(ctx, stand);
         Ok(())
     }
