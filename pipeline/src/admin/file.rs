@@ -127,7 +127,7 @@ impl fmt::Display for Span {
 ///
 /// # Errors
 /// [`Stop`], if the log does not answer.
-pub(super) fn of(view: &View, stage: &Stage) -> Result<Option<FileRow>, Stop> {
+pub fn of(view: &View, stage: &Stage) -> Result<Option<FileRow>, Stop> {
     let reads = stage.operators.iter().any(|o| o.stores().iter().any(|s| s.name == STORE));
     let topic = &stage.changelog.name;
     if !reads || view.log.topic(topic)?.is_none() {
