@@ -54,7 +54,8 @@ pub struct FileCursor {
     /// SHA-256 of the file's first `head_bytes` bytes (of a Parquet file: and of its last 4,096),
     /// 64 hex digits.
     pub head: String,
-    /// How many bytes of the head are in the digest: the first 4,096, or what there was.
+    /// How many bytes of the head are in the digest: of the first 4,096 those that were taken (of a
+    /// Parquet file: those that there are).
     pub head_bytes: u64,
 }
 

@@ -24,6 +24,10 @@ pub(super) fn read(
     let mut first = Rows::new(Window::open(file, (0, 1))?, follow);
     let names = match first.next_row()? {
         Some((_, row)) => names(local, &row)?,
+        None if !first.window.at_end => {
+            let text = format!("names no columns in its first {WINDOW} bytes: name them in line 1");
+            return Err(Unread::Refused(text));
+        }
         // Not a whole first line yet, or none at all: the records begin where they would.
         None => {
             let begin = FilePlace::Line { offset: 0, line: 1 };
@@ -42,7 +46,8 @@ pub(super) fn read(
             break;
         };
         piece.place = rows.place();
-        let record = match object(local, &names, &row) {
+        let whole = if rows.open { Err(unclosed()) } else { object(local, &names, &row) };
+        let record = match whole {
             Ok(value) => local.record(place, &value),
             Err(fault) => Err(local.bad(place, &fault)),
         };
@@ -65,6 +70,8 @@ struct Rows {
     /// Bytes of the window that are behind us.
     at: usize,
     line: u64,
+    /// The row that was given last ends with the file, and within a quotation.
+    open: bool,
 }
 
 impl Rows {
@@ -74,7 +81,7 @@ impl Rows {
             .flexible(true)
             .from_reader(std::io::Cursor::new(window.bytes.clone()));
         let line = window.line;
-        Self { window, reader, follow, at: 0, line }
+        Self { window, reader, follow, at: 0, line, open: false }
     }
 
     /// Behind the last row that was given.
@@ -100,8 +107,8 @@ impl Rows {
             end += 1;
         }
         let raw = &bytes[self.at..end];
-        let quotes = raw.iter().filter(|byte| **byte == b'"').count();
-        let whole = raw.ends_with(b"\n") && quotes.is_multiple_of(2);
+        self.open = is_open(raw);
+        let whole = raw.ends_with(b"\n") && !self.open;
         if !whole && end == bytes.len() && (self.follow || !self.window.at_end) {
             if self.at == 0 && !self.window.at_end {
                 return Err(Unread::Refused(format!(
@@ -121,6 +128,27 @@ impl Rows {
         self.at = end;
         Ok(Some((begin, row)))
     }
+}
+
+/// Whether a row ends within a quotation (RFC 4180): more of it would follow.
+fn is_open(row: &[u8]) -> bool {
+    let (mut quoted, mut begins) = (false, true);
+    for byte in row {
+        (quoted, begins) = match byte {
+            // Two within a quotation close it and open it again.
+            b'"' if quoted => (false, true),
+            b'"' if begins => (true, false),
+            b',' | b'\r' | b'\n' => (quoted, true),
+            _ => (quoted, false),
+        };
+    }
+    quoted
+}
+
+fn unclosed() -> Fault {
+    let text = "a quotation mark opens in it and is never closed: all that follows in the file \
+                would be its value; close it";
+    Fault::new(FaultCode::Undecodable, text)
 }
 
 fn newlines(bytes: &[u8]) -> u64 {

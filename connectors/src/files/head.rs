@@ -1,7 +1,8 @@
 //! Whether a file is still the one that a cursor is of: a digest of its head.
 //!
-//! A file with lines may grow, so its head alone counts, and as much of it as there was. A Parquet
-//! file is written once and ends with its directory: its last bytes count too.
+//! A file with lines may grow, and a line of it may be mended that was not taken: so its head alone
+//! counts, up to the last line that was. A Parquet file is written once and ends with its directory:
+//! all of its head and its last bytes count.
 
 use std::{
     fs::File,
@@ -16,16 +17,16 @@ use super::Unread;
 /// Bytes of the head (and, of a Parquet file, of the tail) that count.
 const HEAD: u64 = 4_096;
 
-/// The digest for the next cursor, and how many bytes of the head are in it.
+/// Looks whether the file is the cursor's.
 ///
 /// # Errors
-/// If the file is shorter than what was read of it, or another one.
-pub(super) fn checked(
+/// If it is shorter than what was read of it, or another one.
+pub(super) fn check(
     file: &mut File,
     size: u64,
     cursor: Option<&FileCursor>,
     with_tail: bool,
-) -> Result<(String, u64), Unread> {
+) -> Result<(), Unread> {
     if let Some(cursor) = cursor {
         let read = match cursor.place {
             FilePlace::Line { offset, .. } => offset.max(cursor.head_bytes),
@@ -45,7 +46,17 @@ pub(super) fn checked(
             ));
         }
     }
-    let bytes = size.min(HEAD);
+    Ok(())
+}
+
+/// The digest for a cursor, and how many bytes of the head are in it: those before `taken`.
+pub(super) fn of(
+    file: &mut File,
+    size: u64,
+    taken: u64,
+    with_tail: bool,
+) -> Result<(String, u64), Unread> {
+    let bytes = size.min(HEAD).min(taken);
     Ok((digest(file, size, bytes, with_tail)?, bytes))
 }
 

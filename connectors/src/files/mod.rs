@@ -221,10 +221,10 @@ impl LocalFile {
         }
         let size = found.len();
         let is_parquet = self.spec.format == FileFormat::Parquet;
-        let (head, head_bytes) = head::checked(&mut file, size, cursor, is_parquet)?;
+        head::check(&mut file, size, cursor, is_parquet)?;
         let place = cursor.map(|cursor| cursor.place);
         let (piece, bytes_read) = match self.spec.format {
-            FileFormat::Parquet => self.rows(file, size, place, max)?,
+            FileFormat::Parquet => self.rows(file.try_clone()?, size, place, max)?,
             format => {
                 let place = line(place)?;
                 let piece = match format {
@@ -239,6 +239,11 @@ impl LocalFile {
             }
         };
         let Piece { records, bad, place, end } = piece;
+        let taken = match bad.as_ref().map_or(place, |bad| bad.place) {
+            FilePlace::Line { offset, .. } => offset,
+            FilePlace::Row { .. } => size,
+        };
+        let (head, head_bytes) = head::of(&mut file, size, taken, is_parquet)?;
         Ok(Outcome::FileRecords {
             kind: self.spec.kind.clone(),
             records,

@@ -185,6 +185,30 @@ fn a_line_longer_than_a_window_is_passed_over() {
 }
 
 #[test]
+fn a_quotation_that_is_never_closed_takes_no_later_line_into_its_value() {
+    let here = here(FileFormat::Csv, b"k,slot,note\na,5,x\nb,6,\"oops\nc,7,y\n");
+    assert_eq!(here.all(10), ["12=a@5 bad:18:SEM-0001", "end"]);
+    let (_, cursor) = here.ask(None, 1, false);
+    here.put(b"k,slot,note\na,5,x\nb,6,\"oops\"\nc,7,y\n");
+    assert_eq!(here.ask(Some(&cursor), 10, false).0, "18=b@6 29=c@7 end");
+    // A mark within a value that has no quotation is a mark.
+    here.put(b"k,slot,note\na,5,x\nb,6,5\" pipe\nc,7,\"\"\"y\"\n");
+    assert_eq!(here.ask(Some(&cursor), 10, false).0, "18=b@6 30=c@7 end");
+}
+
+#[test]
+fn a_line_that_was_not_taken_may_be_mended() {
+    let here = here(FileFormat::Ndjson, b"{\"k\":\"a\",\"slot\":5}\n{oops\n");
+    let (said, cursor) = here.ask(None, 10, false);
+    assert_eq!(said, "0=a@5 bad:19:SEM-0001 end");
+    let before = FileCursor { place: FilePlace::Line { offset: 19, line: 2 }, ..cursor };
+    here.put(b"{\"k\":\"a\",\"slot\":5}\n{\"k\":\"b\",\"slot\":6}\n");
+    assert_eq!(here.ask(Some(&before), 10, false).0, "19=b@6 end");
+    here.put(b"{\"k\":\"z\",\"slot\":5}\n{\"k\":\"b\",\"slot\":6}\n");
+    here.refused(Some(&before), &["another file"]);
+}
+
+#[test]
 fn many_windows_hold_each_record_once() {
     let mut ndjson = String::new();
     let mut csv = String::from("k,slot\n");
@@ -303,14 +327,22 @@ mod of_parquet {
     use std::sync::Arc;
 
     use ::parquet::{arrow::ArrowWriter, file::properties::WriterProperties};
-    use arrow_array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
+    use arrow_array::{
+        ArrayRef, BooleanArray, Date32Array, Float64Array, Int64Array, RecordBatch, StringArray,
+        TimestampMillisecondArray,
+    };
 
     use super::*;
 
     /// Two rows a group.
     fn file(columns: Vec<(&str, ArrayRef)>) -> Vec<u8> {
+        file_of(columns, 2)
+    }
+
+    fn file_of(columns: Vec<(&str, ArrayRef)>, in_group: usize) -> Vec<u8> {
         let batch = RecordBatch::try_from_iter(columns).unwrap();
-        let properties = WriterProperties::builder().set_max_row_group_row_count(Some(2)).build();
+        let properties =
+            WriterProperties::builder().set_max_row_group_row_count(Some(in_group)).build();
         let mut bytes = Vec::new();
         let mut writer =
             ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties)).unwrap();
@@ -340,6 +372,35 @@ mod of_parquet {
         here.refused(Some(&cursor), &["another file"]);
         here.put(b"no Parquet");
         here.refused(None, &["cannot be read as Parquet"]);
+    }
+
+    #[test]
+    fn an_answer_holds_no_more_than_a_window_whatever_the_rows() {
+        let large: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(700_000); 4]));
+        let columns = vec![
+            ("k", keys(["a", "b", "c", "d"].map(Some).to_vec())),
+            ("slot", slots(vec![1, 2, 3, 4])),
+            ("note", large),
+        ];
+        let here = here(FileFormat::Parquet, &file_of(columns, 4));
+        assert_eq!(here.all(1).len(), 4);
+        assert_eq!(here.all(10), ["0.0=a@1 0.1=b@2", "0.2=c@3 0.3=d@4 end"]);
+    }
+
+    #[test]
+    fn timestamps_are_counts_of_their_unit_and_dates_are_refused_by_name() {
+        let times: ArrayRef = Arc::new(TimestampMillisecondArray::from(vec![1_700_000_000_123]));
+        let days: ArrayRef = Arc::new(Date32Array::from(vec![19_000]));
+        let one = || vec![("k", keys(vec![Some("a")])), ("slot", slots(vec![1]))];
+        let content = file([one(), vec![("at", times)]].concat());
+        let Outcome::FileRecords { records, .. } =
+            here(FileFormat::Parquet, &content).local.answer(None, 9, false)
+        else {
+            panic!()
+        };
+        assert_eq!(records[0].value, r#"{"k":"a","slot":1,"at":1700000000123}"#);
+        let content = file([one(), vec![("day", days)]].concat());
+        here(FileFormat::Parquet, &content).refused(None, &["column `day` of type Date32"]);
     }
 
     #[test]

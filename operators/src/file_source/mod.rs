@@ -38,6 +38,8 @@ pub const STATE: &[u8] = b"state";
 const READ: &str = "read";
 const POLL: &str = "poll";
 const ALERTS: &str = "alerts";
+/// What to do about a line that stopped the source.
+const MEND: &str = "mend that line, or set `bad = \"dead_letter\"`; then send `semel.resume`";
 
 /// What becomes of a line that is no record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -280,7 +282,7 @@ impl FileSource {
             if self.settings.bad == OnBad::Stop {
                 stand.cursor = stand.cursor.map(|cursor| FileCursor { place: bad.place, ..cursor });
                 self.progress(ctx, &mut stand, false);
-                self.stop(ctx, stand, &format!("{}: mend that line", bad.fault.text));
+                self.stop(ctx, stand, &format!("{}: {MEND}", bad.fault.text));
                 return;
             }
             stand.reach.bad += 1;
