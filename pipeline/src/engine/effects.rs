@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::overlay::Overlay;
 
 /// `attempt 8 BE` → [`Pending`].
-const PENDING: &str = "_effects";
+pub(crate) const PENDING: &str = "_effects";
 /// `operator 1 | id` → attempt 8 BE.
 const BY_ID: &str = "_effect_attempt";
 /// `length of the ordering key 4 BE | ordering key | attempt 8 BE` → nothing.

@@ -8,9 +8,9 @@ use semel_operators::operator::{Clock, StateView, TimerKey};
 use super::overlay::Overlay;
 
 /// `clock 1 | due 8 BE | operator 1 | name` → payload.
-const BY_DUE: &str = "_timers";
+pub(crate) const BY_DUE: &str = "_timers";
 /// `operator 1 | clock 1 | name` → due 8 BE.
-const BY_NAME: &str = "_timer_due";
+pub(crate) const BY_NAME: &str = "_timer_due";
 
 /// A timer that is due.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,14 @@ fn clock_byte(clock: Clock) -> u8 {
     }
 }
 
+/// The timer of a pair of the store by due time; `None` if it is none.
+#[must_use]
+pub(crate) fn read(key: &[u8], payload: Vec<u8>) -> Option<Due> {
+    let clocks = [Clock::Wall, Clock::Complete, Clock::Finalized];
+    let clock = clocks.into_iter().find(|clock| key.first() == Some(&clock_byte(*clock)))?;
+    parse(clock, key, payload)
+}
+
 fn due_key(operator: u8, key: &TimerKey, at: u64) -> Vec<u8> {
     let mut bytes = vec![clock_byte(key.clock)];
     bytes.extend_from_slice(&at.to_be_bytes());
@@ -41,7 +49,8 @@ fn due_key(operator: u8, key: &TimerKey, at: u64) -> Vec<u8> {
     bytes
 }
 
-fn name_key(operator: u8, key: &TimerKey) -> Vec<u8> {
+/// A timer's key in the store by name.
+pub(crate) fn name_key(operator: u8, key: &TimerKey) -> Vec<u8> {
     let mut bytes = vec![operator, clock_byte(key.clock)];
     bytes.extend_from_slice(key.name.as_bytes());
     bytes

@@ -1,0 +1,46 @@
+//! Generations of a topic: `p.in`, then `p.in.g2`, `p.in.g3`, each with its own number of partitions.
+//!
+//! Lives here: names. Which generation is in force, the spec says (`[topics.in] generation = 2`) and
+//! the log remembers (`admin::repartition`). Invariant: each name has one base and one number.
+
+/// The name of this generation of a topic; the first one is that of the topic itself.
+#[must_use]
+pub fn named(base: &str, number: u32) -> String {
+    if number <= 1 { base.to_owned() } else { format!("{base}.g{number}") }
+}
+
+/// The base and the number of a topic's name.
+#[must_use]
+pub fn split(name: &str) -> (&str, u32) {
+    let told = name.rsplit_once(".g").and_then(|(base, digits)| {
+        let plain = digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');
+        let number = digits.parse().ok().filter(|number| plain && *number > 1)?;
+        Some((base, number))
+    });
+    told.filter(|(base, _)| !base.is_empty()).unwrap_or((name, 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_has_one_base_and_one_number() {
+        for (name, base, number) in [
+            ("p.in", "p.in", 1),
+            ("p.in.g2", "p.in", 2),
+            ("p.in.g17", "p.in", 17),
+            ("p.in.g2.g3", "p.in.g2", 3),
+            ("p.in.g1", "p.in.g1", 1),
+            ("p.in.g02", "p.in.g02", 1),
+            ("p.in.g", "p.in.g", 1),
+            ("p.in.g+2", "p.in.g+2", 1),
+            ("p.in.gx2", "p.in.gx2", 1),
+            ("p.in.g4294967296", "p.in.g4294967296", 1),
+            (".g2", ".g2", 1),
+        ] {
+            assert_eq!(split(name), (base, number), "{name}");
+            assert_eq!(named(base, number), name);
+        }
+    }
+}
