@@ -31,13 +31,7 @@ pub use self::{
     meta::{Meta, bearer_in},
 };
 pub(crate) use self::{meta::META, progress::PROGRESS_STORE};
-use super::{
-    counts::Counts,
-    dead_letter, effects,
-    overlay::Overlay,
-    quarantine,
-    topology::Stage,
-};
+use super::{counts::Counts, dead_letter, effects, overlay::Overlay, quarantine, topology::Stage};
 
 /// What a task is given.
 #[derive(Clone, Debug)]
