@@ -56,7 +56,7 @@ fn show(args: &Args, shared: &Shared) -> Done {
         .rows
         .iter()
         .map(|row| {
-            [row.partition.into(), row.keys, row.timers, row.waiting.into()]
+            [u64::from(row.partition), row.keys, row.timers, row.waiting.into()]
                 .iter()
                 .map(ToString::to_string)
                 .collect()
