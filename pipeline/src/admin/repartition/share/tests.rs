@@ -8,7 +8,7 @@ use super::*;
 use crate::spec::{parse::parse, plan::Plan};
 
 const BATCH: &str = "use = \"batch\"\nrecord = \"request\"\n";
-const DEDUPE: &str = "use = \"dedupe\"\nrecord = \"request\"\nid = [\"id\"]\n";
+const DEDUPE: &str = "use = \"dedupe\"\nrecord = \"request\"\nid = [\"id\"]\nwindow_slots = 9\n";
 
 fn stage(operators: &[&str]) -> Arc<Stage> {
     let mut text = "[pipeline]\nname = \"p\"\npartitions = 2\n\n[[stage]]\nname = \"s\"\n\
@@ -37,7 +37,7 @@ fn shared(stage: &Stage, old: &[Pairs; 2], partitions: u32) -> Result<Vec<Pairs>
 }
 
 fn due(name: &str) -> Vec<u8> {
-    [&[0][..], &7_u64.to_be_bytes(), &[0], name.as_bytes()].concat()
+    [&[0_u8][..], &7_u64.to_be_bytes(), &[0], name.as_bytes()].concat()
 }
 
 #[test]
@@ -46,14 +46,15 @@ fn what_belongs_to_a_key_goes_where_its_records_go() {
     let keys: Vec<String> = (0..40).map(|n| format!("k{n}")).collect();
     let mut all = Vec::new();
     for key in &keys {
+        let key = key.as_str();
         let bytes = key.as_bytes().to_vec();
         let length = u32::try_from(bytes.len()).unwrap().to_be_bytes();
         let place = [&length[..], &bytes, &0_u64.to_be_bytes()].concat();
-        all.push(("batch_open", bytes.clone(), key.as_str(), b"open".to_vec()));
+        all.push(("batch_open", bytes.clone(), key, b"open".to_vec()));
         all.push((quarantine::HELD, bytes.clone(), key, b"{}".to_vec()));
         all.push((quarantine::QUEUE, place, key, b"{}".to_vec()));
         all.push((timers::BY_DUE, due(&format!("t.{key}")), key, bytes));
-        let name = [&[0, 0][..], format!("t.{key}").as_bytes()].concat();
+        let name = [&[0_u8, 0][..], format!("t.{key}").as_bytes()].concat();
         all.push((timers::BY_NAME, name, key, 7_u64.to_be_bytes().to_vec()));
     }
     let old = tasks(&all);
@@ -86,16 +87,16 @@ fn what_every_task_has_goes_to_each_and_must_be_the_same() {
 #[test]
 fn what_nobody_can_tell_the_key_of_is_refused() {
     let attempt = 1_u64.to_be_bytes().to_vec();
-    let name = [&[0, 0][..], b"t.k"].concat();
+    let name = [&[0_u8, 0][..], b"t.k"].concat();
     let two = [DEDUPE, BATCH];
     for (operators, store, key, sentence) in [
-        (&[DEDUPE][..], "ids", vec![7; 16], "nothing tells to which record key"),
-        (&[BATCH], "ids", vec![7; 16], "nothing tells to which record key"),
-        (&two, "batch_open", b"k".to_vec(), "nothing tells to which record key"),
-        (&[BATCH], effects::PENDING, attempt.clone(), "effects without an outcome"),
-        (&[BATCH], effects::BY_ID, attempt, "effects without an outcome"),
-        (&[BATCH], timers::BY_NAME, name, "nothing tells to which record key"),
-        (&[BATCH], quarantine::QUEUE, vec![0, 0, 0, 9, 1], "nothing tells to which record key"),
+        (&[DEDUPE][..], "dedupe_ids", vec![7; 16], "nothing tells to which record key"),
+        (&[BATCH][..], "ids", vec![7; 16], "nothing tells to which record key"),
+        (&two[..], "batch_open", b"k".to_vec(), "nothing tells to which record key"),
+        (&[BATCH][..], effects::PENDING, attempt.clone(), "effects without an outcome"),
+        (&[BATCH][..], effects::BY_ID, attempt, "effects without an outcome"),
+        (&[BATCH][..], timers::BY_NAME, name, "nothing tells to which record key"),
+        (&[BATCH][..], quarantine::QUEUE, vec![0, 0, 0, 9, 1], "nothing tells to which record key"),
     ] {
         let old = tasks(&[(store, key, "k", Vec::new())]);
         let told = shared(&stage(operators), &old, 3).unwrap_err();
@@ -117,9 +118,9 @@ fn what_lies_elsewhere_than_its_key_says_is_refused() {
 fn two_of_one_name_do_not_become_one() {
     let stage = stage(&[BATCH]);
     let keys = ["a", "b", "c", "d", "e", "f"];
-    let of = |home| {
-        let at = |key: &&&str| partition_for_key(key.as_bytes(), 2) == Partition(home);
-        keys.iter().find(at).map(|key| key.as_bytes().to_vec()).unwrap()
+    let of = |home: u32| {
+        let mut keys = keys.iter().map(|key| key.as_bytes().to_vec());
+        keys.find(|key| partition_for_key(key, 2) == Partition(home)).unwrap()
     };
     let mut old = [Pairs::new(), Pairs::new()];
     for (home, pairs) in (0..).zip(&mut old) {
