@@ -240,7 +240,8 @@ fn what_waits_behind_a_quarantined_key_goes_with_it() {
 #[test]
 fn what_cannot_be_done_is_refused_and_changes_nothing() {
     let sink = "[[sink]]\nname = \"rows\"\ntopic = \"in\"\nurl = \"sqlite:x.db\"\n\
-                [[sink.tables]]\ntable = \"t\"\ntypes = [\"request\"]\nkey = [\"nonce\"]\n";
+                [[sink.tables]]\ntable = \"t\"\ntypes = [\"request\"]\nkey = [\"nonce\"]\n\
+                [sink.tables.columns]\nnonce = \"nonce\"\n";
     let plan = plan("");
     let mut driver = stopped(&plan, &keys());
     let before = driver.sim().topics().unwrap();
