@@ -86,7 +86,9 @@ pub struct Generation {
     pub number: u32,
     /// Its partitions.
     pub partitions: u32,
-    /// Where each partition of the generation before it ended: all before that was processed.
+    /// The generation whose place it took.
+    pub before: u32,
+    /// Where each partition of that one ended: everything up to there was processed.
     pub ends: Vec<u64>,
 }
 

@@ -88,7 +88,7 @@ fn recorded(log: &dyn Log, plan: &Plan) -> Result<BTreeMap<String, Generation>, 
 /// Warns of what a writer with the old name put behind the switch: it is in the log, and nobody
 /// reads it.
 fn left_behind(log: &dyn Log, found: &Generation) -> Result<(), LogError> {
-    let before = generation::named(&found.topic, found.number.saturating_sub(1));
+    let before = generation::named(&found.topic, found.before);
     let Ok(name) = TopicName::new(before) else { return Ok(()) };
     if log.topic(&name)?.is_none() {
         return Ok(());

@@ -14,7 +14,8 @@
 //! old task is marked as moved, each new task gets its position, clock and numbers, and the command
 //! is recorded with the generation that is in force from now on. Before it, nothing of the new
 //! generation counts: a process whose spec names it is refused, and a command that died while it
-//! copied is asked again (what it copied is made equal to the old state, leftovers deleted). Behind
+//! copied is asked again (what it copied is made equal to the old state, leftovers deleted; topics that it made for
+//! another number are passed over). Behind
 //! it, nothing of the old one does: a process or command whose spec names it is refused with the line
 //! to change, and a lane that was alive all the while finds its task moved.
 //!
@@ -110,7 +111,9 @@ pub struct SharedRow {
 struct Next {
     input: TopicSpec,
     changelog: TopicSpec,
-    generation: u32,
+    /// Which generation they are, and whose place they take.
+    number: u32,
+    before: u32,
     /// The input's name without a generation.
     base: String,
 }
@@ -152,7 +155,7 @@ pub fn repartition(view: &View, ask: &Repartition) -> Result<Shared, Stop> {
         spec: vec![
             format!("[topics.{}]", short(view, &next.base)),
             format!("partitions = {}", ask.partitions),
-            format!("generation = {}", next.generation),
+            format!("generation = {}", next.number),
         ],
         consequences: consequences(stage, &next),
     })
@@ -193,22 +196,34 @@ fn refuse(view: &View, stage: &Stage, ask: &Repartition) -> Result<(), Stop> {
     )))
 }
 
+/// The next generation's topics. A number whose topics are there with other partitions is passed
+/// over: a command that died had created them for another number.
 fn next(view: &View, stage: &Stage, partitions: u32) -> Result<Next, Stop> {
-    let (base, number) = generation::split(stage.input.name.as_str());
-    let spec = |name: &TopicName| -> Result<TopicSpec, Stop> {
-        let found = view.plan.topics.iter().find(|topic| topic.name == *name).cloned();
-        let old = found.ok_or_else(|| LogError::NoTopic(name.clone()))?;
-        let (base, _) = generation::split(name.as_str());
-        let name = TopicName::new(generation::named(base, number + 1));
-        let name = name.map_err(|error| Stop::Refused(error.to_string()))?;
-        Ok(TopicSpec { name, partitions, ..old })
-    };
-    Ok(Next {
-        input: spec(&stage.input.name)?,
-        changelog: spec(&stage.changelog.name)?,
-        generation: number + 1,
-        base: base.to_owned(),
-    })
+    let (base, before) = generation::split(stage.input.name.as_str());
+    let mut number = before + 1;
+    loop {
+        let input = spec(view, &stage.input.name, number, partitions)?;
+        let changelog = spec(view, &stage.changelog.name, number, partitions)?;
+        if fits(view, &input)? && fits(view, &changelog)? {
+            return Ok(Next { input, changelog, before, number, base: base.to_owned() });
+        }
+        number += 1;
+    }
+}
+
+/// A topic of the plan, in another generation.
+fn spec(view: &View, name: &TopicName, number: u32, partitions: u32) -> Result<TopicSpec, Stop> {
+    let found = view.plan.topics.iter().find(|topic| topic.name == *name).cloned();
+    let old = found.ok_or_else(|| LogError::NoTopic(name.clone()))?;
+    let (base, _) = generation::split(name.as_str());
+    let name = TopicName::new(generation::named(base, number));
+    let name = name.map_err(|error| Stop::Refused(error.to_string()))?;
+    Ok(TopicSpec { name, partitions, ..old })
+}
+
+fn fits(view: &View, wanted: &TopicSpec) -> Result<bool, Stop> {
+    let found = view.log.topic(&wanted.name)?;
+    Ok(found.is_none_or(|found| found.partitions == wanted.partitions))
 }
 
 fn short<'a>(view: &View, base: &'a str) -> &'a str {
@@ -311,8 +326,9 @@ fn recorded(
     );
     let generation = Generation {
         topic: next.base.clone(),
-        number: next.generation,
+        number: next.number,
         partitions: ask.partitions,
+        before: next.before,
         ends: shares.old.iter().map(|old| old.end.0).collect(),
     };
     view.switch(CommandKind::Repartition, &stage.name, detail, &ask.by, Some(generation))

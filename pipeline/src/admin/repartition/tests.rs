@@ -201,6 +201,8 @@ fn what_a_command_that_died_had_copied_is_made_equal_to_the_state() {
     let next = next(&view, stage, 3).unwrap();
     view.log.create_topic(&next.input).unwrap();
     view.log.create_topic(&next.changelog).unwrap();
+    let more = self::next(&view, stage, 4).unwrap();
+    assert_eq!(more.input.name.as_str(), "p.in.g3", "those topics are for three partitions");
     let left = |key: &[u8]| OutRecord {
         topic: next.changelog.name.clone(),
         partition: Some(Partition(1)),
