@@ -49,8 +49,7 @@ fn due_key(operator: u8, key: &TimerKey, at: u64) -> Vec<u8> {
     bytes
 }
 
-/// A timer's key in the store by name.
-pub(crate) fn name_key(operator: u8, key: &TimerKey) -> Vec<u8> {
+fn name_key(operator: u8, key: &TimerKey) -> Vec<u8> {
     let mut bytes = vec![operator, clock_byte(key.clock)];
     bytes.extend_from_slice(key.name.as_bytes());
     bytes

@@ -14,10 +14,10 @@
 //! old task is marked as moved, each new task gets its position, clock and numbers, and the command
 //! is recorded with the generation that is in force from now on. Before it, nothing of the new
 //! generation counts: a process whose spec names it is refused, and a command that died while it
-//! copied is asked again (what it copied is made equal to the old state, leftovers deleted; topics that it made for
-//! another number are passed over). Behind
-//! it, nothing of the old one does: a process or command whose spec names it is refused with the line
-//! to change, and a lane that was alive all the while finds its task moved.
+//! copied is asked again (what it copied is made equal to the old state, leftovers deleted; topics
+//! that it made for another number are passed over). Behind it, nothing of the old one does: a
+//! process or command whose spec names it is refused with the line to change, and a lane that was
+//! alive all the while finds its task moved.
 //!
 //! **Which partition a pair of the state belongs to**, its writer says; see `share`. Of the engine's
 //! own: timers and what waits behind quarantined keys carry their key; progress of sources is every
