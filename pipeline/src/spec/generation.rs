@@ -1,7 +1,8 @@
 //! Generations of a topic: `p.in`, then `p.in.g2`, `p.in.g3`, each with its own number of partitions.
 //!
 //! Lives here: names. Which generation is in force, the spec says (`[topics.in] generation = 2`) and
-//! the log remembers (`admin::repartition`). Invariant: each name has one base and one number.
+//! the log remembers (`admin::repartition`). Invariant: each name has one base and one number. A base
+//! has the pipeline's name before its first dot, so a topic `g2` of pipeline `p` is its own first one.
 
 /// The name of this generation of a topic; the first one is that of the topic itself.
 #[must_use]
@@ -9,7 +10,7 @@ pub fn named(base: &str, number: u32) -> String {
     if number <= 1 { base.to_owned() } else { format!("{base}.g{number}") }
 }
 
-/// The base and the number of a topic's name.
+/// The base and the number of a topic's full name.
 #[must_use]
 pub fn split(name: &str) -> (&str, u32) {
     let told = name.rsplit_once(".g").and_then(|(base, digits)| {
@@ -17,7 +18,7 @@ pub fn split(name: &str) -> (&str, u32) {
         let number = digits.parse().ok().filter(|number| plain && *number > 1)?;
         Some((base, number))
     });
-    told.filter(|(base, _)| !base.is_empty()).unwrap_or((name, 1))
+    told.filter(|(base, _)| base.contains('.')).unwrap_or((name, 1))
 }
 
 #[cfg(test)]
@@ -37,6 +38,7 @@ mod tests {
             ("p.in.g+2", "p.in.g+2", 1),
             ("p.in.gx2", "p.in.gx2", 1),
             ("p.in.g4294967296", "p.in.g4294967296", 1),
+            ("p.g2", "p.g2", 1),
             (".g2", ".g2", 1),
         ] {
             assert_eq!(split(name), (base, number), "{name}");

@@ -195,9 +195,11 @@ impl Builder<'_> {
     }
 
     fn topic(&mut self, short: &Spanned<String>) -> Option<TopicRef> {
-        if generation::split(short.get_ref()).1 > 1 {
+        let full = self.full_name(short)?;
+        if generation::split(full.as_str()).1 > 1 {
             let text = format!(
-                "`{}` is the name of a generation: name the topic, and say `generation` under [topics]",
+                "`{}` is the name of a generation: name the topic, and say `generation` under \
+                 [topics]",
                 short.get_ref()
             );
             self.error(short, text);
