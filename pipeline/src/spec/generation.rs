@@ -45,4 +45,37 @@ mod tests {
             assert_eq!(named(base, number), name);
         }
     }
+    #[test]
+    fn a_stages_state_is_of_its_inputs_generation_and_topics_keep_their_short_names() {
+        use crate::spec::{parse::parse, plan::Plan};
+        let plan = |input: &str, number: u32| {
+            let text = format!(
+                "[pipeline]\nname = \"p\"\n[topics.in]\npartitions = 8\ngeneration = {number}\n\
+                 [[stage]]\nname = \"s\"\ninput = \"{input}\"\noutput = [\"out\"]\n\
+                 [[stage.operators]]\nuse = \"batch\"\nrecord = \"r\"\n"
+            );
+            let (spec, source) = parse("p.toml", &text, &|_| None).unwrap();
+            Plan::new(&spec, &source)
+        };
+        for (number, input, state) in [
+            (1, "p.in", "p.s.state"),
+            (2, "p.in.g2", "p.s.state.g2"),
+            (3, "p.in.g3", "p.s.state.g3"),
+        ] {
+            let plan = plan("in", number).unwrap();
+            let stage = &plan.stages[0].0;
+            assert_eq!((stage.input.name.as_str(), stage.input.partitions), (input, 8));
+            assert_eq!((stage.changelog.name.as_str(), stage.changelog.partitions), (state, 8));
+            for name in ["in", "p.in", input] {
+                assert_eq!(plan.topic(name).map(|topic| topic.name.as_str()), Some(input));
+            }
+            assert_eq!(plan.topic("out").map(|topic| topic.partitions), Some(4));
+        }
+        for (input, number, sentence) in
+            [("in.g2", 2, "is the name of a generation"), ("in", 0, "counted from 1")]
+        {
+            let errors = plan(input, number).unwrap_err();
+            assert!(errors.iter().any(|e| e.to_string().contains(sentence)), "{errors:?}");
+        }
+    }
 }
