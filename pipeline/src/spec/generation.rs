@@ -45,6 +45,7 @@ mod tests {
             assert_eq!(named(base, number), name);
         }
     }
+
     #[test]
     fn a_stages_state_is_of_its_inputs_generation_and_topics_keep_their_short_names() {
         use crate::spec::{parse::parse, plan::Plan};
