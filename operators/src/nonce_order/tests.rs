@@ -222,10 +222,6 @@ proptest! {
 
 #[test]
 fn a_track_an_early_record_and_a_timer_tell_whose_they_are() {
-    use semel_schemas::partition::hash_of_key;
-
-    use crate::owner::{Owner, Part};
-
     let operator = order().bench.operator;
     let hash = hash_of_key(b"k");
     for hash in [Some(hash), None] {
@@ -238,7 +234,7 @@ fn a_track_an_early_record_and_a_timer_tell_whose_they_are() {
         let part = Part::Pair { store: TRACKS, key: &[0; 16], value: &bytes };
         assert_eq!(operator.owner(part), hash.map_or(Owner::Unknown, Owner::Hash));
     }
-    let early = crate::operator::Envelope {
+    let early = Envelope {
         id: "r".into(),
         kind: "request".into(),
         key: b"k".to_vec(),
