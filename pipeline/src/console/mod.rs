@@ -40,9 +40,6 @@ use crate::admin::{
     view,
 };
 
-#[cfg(test)]
-mod tests;
-
 /// The page as it is served.
 const PAGE: &str = include_str!("page.html");
 /// Dead letters of one answer.
@@ -318,3 +315,6 @@ async fn asked<T: Serialize + Send + 'static>(
 fn problem(status: StatusCode, text: &str) -> Response {
     (status, Json(json!({ "error": text }))).into_response()
 }
+
+#[cfg(test)]
+mod tests;
