@@ -247,6 +247,15 @@ mod tests {
     }
 
     #[test]
+    fn a_long_text_is_cut_between_characters() {
+        let text = "é".repeat(VALUE_MAX + 1);
+        let shown = cut(text.clone());
+        assert!(shown.ends_with(&format!("é… ({} bytes)", text.len())), "{shown}");
+        assert_eq!(shown.chars().filter(|c| *c == 'é').count(), VALUE_MAX);
+        assert_eq!(cut("é".repeat(VALUE_MAX)), "é".repeat(VALUE_MAX));
+    }
+
+    #[test]
     fn times_have_three_digits() {
         assert_eq!(time(WallTime(0)), "1970-01-01T00:00:00.000Z");
         assert_eq!(time(WallTime(1_005)), "1970-01-01T00:00:01.005Z");

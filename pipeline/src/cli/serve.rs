@@ -193,8 +193,8 @@ mod without {
                 return Ok(Self);
             }
             Err(Failure::Usage(
-                "metrics, an ingress or a console are to be served, but this build has no HTTP: build it with \
-                 the feature `http`, or leave their addresses empty"
+                "metrics, an ingress or a console are to be served, but this build has no HTTP: \
+                 build it with the feature `http`, or leave their addresses empty"
                     .to_owned(),
             ))
         }
