@@ -148,7 +148,7 @@ fn look(stage: &str, partition: Partition, task: &TaskStatus) {
     gauge("semel_task_ready", stage, partition, flag(!task.restoring));
     gauge("semel_task_paused", stage, partition, flag(task.paused));
     gauge("semel_effects_pending", stage, partition, real(task.effects as u64));
-    gauge("semel_quarantined_keys", stage, partition, real(task.held_keys as u64));
+    gauge("semel_quarantined_keys", stage, partition, f64::from(task.held_keys));
     gauge("semel_quarantined_records", stage, partition, f64::from(task.held_records));
     if task.restoring {
         let (reached, end) = task.restored;
