@@ -77,6 +77,7 @@ impl Registry {
             .with("batch", o::batch::Batch::new)
             .with("dedupe", o::dedupe::Dedupe::new)
             .with("epoch_batch", o::epoch_batch::EpochBatch::new)
+            .with("file_source", o::file_source::FileSource::new)
             .with("merkle", o::merkle_root::MerkleRoot::new)
             .with("nonce_order", o::nonce_order::NonceOrder::new)
             .with("settle_solana", o::settle_solana::SettleSolana::new)

@@ -204,6 +204,7 @@ mod tests {
             ("[topics.NAME]", "[topics.a]"),
             ("[chains.NAME]", "[chains.a]"),
             ("[signers.NAME]", "[signers.a]"),
+            ("[files.NAME]", "[files.a]"),
             ("[[stage]]", "[[stage]]"),
             ("[[sink]]", "[[sink]]"),
             ("[[sink.tables]]", "[[sink]]\n[[sink.tables]]"),

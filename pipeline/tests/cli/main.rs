@@ -7,6 +7,7 @@
 
 #[cfg(feature = "http")]
 mod console;
+mod file;
 #[cfg(feature = "http")]
 mod http;
 mod look;

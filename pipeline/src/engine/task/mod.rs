@@ -57,6 +57,9 @@ pub struct Meta {
     pub passed_on: EventTime,
     /// Records that wait behind quarantined keys.
     pub waiting: u32,
+    /// Quarantined keys.
+    #[serde(default)]
+    pub held_keys: u32,
     /// The transactional id of the lane that committed this, unless it handed the task over.
     #[serde(default)]
     pub bearer: Option<String>,
@@ -66,9 +69,11 @@ impl Meta {
     /// Takes over what steps change, which is all but topic and bearer: for each input, so without
     /// copying texts.
     fn follow(&mut self, other: &Self) {
-        let Self { next, now, sequence, begun, event_time, passed_on, waiting, .. } = *other;
+        let Self { next, now, sequence, begun, event_time, passed_on, waiting, held_keys, .. } =
+            *other;
         (self.next, self.now, self.sequence, self.begun) = (next, now, sequence, begun);
-        (self.event_time, self.passed_on, self.waiting) = (event_time, passed_on, waiting);
+        (self.event_time, self.passed_on) = (event_time, passed_on);
+        (self.waiting, self.held_keys) = (waiting, held_keys);
     }
 }
 
@@ -204,6 +209,7 @@ impl Task {
             event_time: EventTime::default(),
             passed_on: EventTime::default(),
             waiting: 0,
+            held_keys: 0,
             bearer: None,
         };
         let meta = state
@@ -289,10 +295,10 @@ impl Task {
         self.committed.waiting
     }
 
-    /// Keys that wait for a decision.
+    /// Keys that wait for a decision, as committed.
     #[must_use]
-    pub fn held_keys(&self) -> usize {
-        if self.committed.waiting == 0 { 0 } else { quarantine::held_keys(&self.state) }
+    pub fn held_keys(&self) -> u32 {
+        self.committed.held_keys
     }
 
     /// Sees to it that the operators saw [`Input::Begin`]: once in a task's life.
