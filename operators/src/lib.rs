@@ -13,6 +13,7 @@ pub mod batch;
 pub mod dedupe;
 pub mod epoch_batch;
 pub mod field;
+pub mod file_source;
 pub mod finality;
 mod kept;
 pub mod merkle;

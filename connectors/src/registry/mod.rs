@@ -12,6 +12,7 @@ use semel_schemas::{
 };
 
 use crate::{
+    files::RecordFile,
     perform::Performer,
     signer::Signer,
     solana::{
@@ -21,13 +22,15 @@ use crate::{
     },
 };
 
-/// Chains and signers by name.
+/// Chains, signers and files by name.
 #[derive(Clone, Default)]
 pub struct Connectors {
     /// Chain connections.
     pub chains: BTreeMap<String, Arc<dyn SolanaNode>>,
     /// Signers.
     pub signers: BTreeMap<String, Arc<dyn Signer>>,
+    /// Files of records.
+    pub files: BTreeMap<String, Arc<dyn RecordFile>>,
     /// How the sources go about their work.
     pub pace: Pace,
 }
@@ -37,6 +40,7 @@ impl fmt::Debug for Connectors {
         f.debug_struct("Connectors")
             .field("chains", &self.chains.keys())
             .field("signers", &self.signers.keys())
+            .field("files", &self.files.keys())
             .field("pace", &self.pace)
             .finish()
     }
@@ -80,6 +84,10 @@ impl Connectors {
             }
             Effect::SolanaStatus { chain, signature, min_context_slot } => {
                 chain::status(self.chain(chain)?, signature, *min_context_slot).await
+            }
+            Effect::ReadFile { file, cursor, max_records, follow } => {
+                let file = known::<dyn RecordFile>("file", &self.files, file)?;
+                file.read(cursor.clone(), *max_records, *follow).await
             }
         })
     }

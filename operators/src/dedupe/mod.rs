@@ -8,7 +8,8 @@
 //! Invariants: no record is taken for new whose id may have been forgotten: what is older than
 //! finalized event time minus the window is refused as too old, and an id is forgotten only when all
 //! its facts, the dropped ones among them, are behind that line, which never goes back. Downstream
-//! always holds, of the facts that stand, the one that came first. State ends: ids behind the window and dropped records at finality, a few in a step.
+//! always holds, of the facts that stand, the one that came first. State ends: ids behind the window
+//! and dropped records at finality, a few in a step.
 //!
 //! The identity does not include the record's key: choose a key that equal ids share, or two tasks
 //! will each admit one.

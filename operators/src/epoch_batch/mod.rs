@@ -6,8 +6,9 @@
 //! their claims become `included`, and `settled` when their root's settlement comes back.
 //!
 //! Invariants: leaves stand in the order (slot, transaction, instruction, claim id), never of
-//! arrival. No batch has more claims than its root's program takes. What goes out with a batch is final. A closed epoch never changes: what comes late goes
-//! to the first open epoch or is refused. A claim is called `included` only in the step that emits
+//! arrival. No batch has more claims than its root's program takes. What goes out with a batch is
+//! final. A closed epoch never changes: what comes late goes to the first open epoch that has room,
+//! or is refused. A claim is called `included` only in the step that emits
 //! its leaf. A step emits at most `max_outputs` records. State of a claim ends with its settlement,
 //! or `keep_unsettled_epochs` after its epoch.
 //!
@@ -128,6 +129,7 @@ impl EpochBatch {
         }
         let own = self.epoch_for(ctx, &claim)?;
         let (epoch, open) = self.with_room(ctx, own, &claim)?;
+        ctx.count("epoch_batch.moved_on", u64::from(epoch != own));
         let batch = batch_key(epoch, &claim.channel);
         let open = open.with(&claim).ok_or_else(|| {
             Fault::new(
@@ -156,7 +158,7 @@ impl EpochBatch {
     /// The first epoch, from this one on, whose batch has room for the claim; and that batch.
     fn with_room(
         &self,
-        ctx: &mut Context<'_>,
+        ctx: &Context<'_>,
         mut epoch: Epoch,
         claim: &Claim,
     ) -> Result<(Epoch, OpenBatch), Fault> {
@@ -179,7 +181,6 @@ impl EpochBatch {
                     ),
                 ));
             };
-            ctx.count("epoch_batch.moved_on", 1);
             epoch = Epoch(next);
         }
     }

@@ -2,9 +2,10 @@
 //!
 //! `mod` questions and answers · `socket` the running process's Unix socket, mode 0600: one JSON
 //! question a line, any number of JSON answers, then `end` or `refused` · `view` what questions are
-//! answered from · one file for each question: `consume` · `halt` · `lag` · `letters` · `produce` ·
-//! `publish` · `repartition` · `reset` · `state` · `top` · `topics` · `trace` · `graph` a plan as a
-//! picture · `rows` records as they cross the socket · `show` as people read them.
+//! answered from · one file for each question: `consume` · `file` how far a file is read · `halt` ·
+//! `lag` · `letters` · `produce` · `publish` · `repartition` · `reset` · `state` · `top` · `topics` ·
+//! `trace` · `graph` a plan as a picture · `rows` records as they cross the socket · `show` as people
+//! read them.
 //!
 //! Each question is a function over a [`View`], so it is answered by a running process, on Kafka and
 //! on a stopped data folder by the same code. Answers are streamed: nothing here holds more than a
@@ -12,6 +13,7 @@
 //! transaction.
 
 pub mod consume;
+pub mod file;
 pub mod graph;
 pub mod halt;
 pub mod lag;

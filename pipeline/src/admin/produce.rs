@@ -82,7 +82,14 @@ impl Form {
     /// # Errors
     /// [`Stop`] if no stage reads the topic, or none of its operators takes the type.
     pub fn new(view: &View, topic: &str, kind: Option<&str>) -> Result<Self, Stop> {
-        let topic = view.topic(topic)?;
+        Self::of(view, view.topic(topic)?, kind)
+    }
+
+    /// The same for a topic that is known to exist, without asking the log.
+    ///
+    /// # Errors
+    /// As [`Form::new`].
+    pub fn of(view: &View, topic: TopicRef, kind: Option<&str>) -> Result<Self, Stop> {
         let readers = Self::readers(view, &topic)?;
         let own = readers.iter().find_map(|stage| stage.input_type.as_deref());
         let Some(kind) = kind.or(own) else {

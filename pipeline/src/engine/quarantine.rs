@@ -26,8 +26,6 @@ pub(crate) const QUEUE: &str = "_quarantine_queue";
 
 /// Bytes of the longest place in the queue: what the local store takes, less the store's name.
 const KEY_LONGEST: usize = crate::state::KEY_MAX - 64;
-/// Further keys are not counted for people: they are counted in every cycle.
-const HELD_COUNTED_MAX: usize = 1_000;
 /// `offset 8 BE` of a command that was found ahead of its turn, and has been followed.
 const FOLLOWED: &str = "_quarantine_followed";
 
@@ -110,6 +108,7 @@ pub(super) fn refused(task: &mut Task, record: &Record, fault: &Fault) {
     }
     let mut held = Held { first: 0, next: 0 };
     if push(task, &key, &mut held, record) {
+        task.meta.held_keys += 1;
         task.counts.named("quarantine.keys", 1);
     } else {
         task.counts.named("quarantine.too_large", 1);
@@ -146,12 +145,8 @@ fn release(task: &mut Task, key: &[u8], action: QuarantineAction) -> Result<(), 
         pop(task, key, &mut held);
     }
     task.state.write(HELD, key, None);
+    task.meta.held_keys = task.meta.held_keys.saturating_sub(1);
     Ok(())
-}
-
-/// Keys that wait for a decision, counted up to [`HELD_COUNTED_MAX`].
-pub(super) fn held_keys(state: &super::overlay::Overlay) -> usize {
-    state.scan(HELD, b"", b"", HELD_COUNTED_MAX).len()
 }
 
 fn held(task: &Task, key: &[u8]) -> Option<Held> {

@@ -22,7 +22,7 @@ pub struct TaskStatus {
     /// Whether it waits for a decision about quarantined keys.
     pub paused: bool,
     /// Keys that wait for a decision.
-    pub held_keys: usize,
+    pub held_keys: u32,
     /// Records that wait behind them, those at fault included.
     pub held_records: u32,
     /// While it is being restored: the changelog offset that it has reached, and the one where the

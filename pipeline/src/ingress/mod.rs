@@ -17,10 +17,11 @@ mod rate;
 mod routes;
 mod writer;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use crate::{
     admin::{View, produce::Form},
+    engine::topology::TopicRef,
     http,
     spec::IngressSpec,
 };
@@ -41,6 +42,8 @@ struct Shared {
     rate: rate::Rate,
     view: View,
     writer: writer::Writer,
+    /// By short name: the topics that are open, as they stood in the log at the start.
+    topics: BTreeMap<String, TopicRef>,
 }
 
 /// The address of an ingress and who may use it, before anything is connected. `None`: there is to be
@@ -80,15 +83,17 @@ impl Ingress {
     /// # Errors
     /// One sentence: a topic that cannot be written to, no thread.
     pub fn new(spec: IngressSpec, keys: Keys, view: View) -> Result<Self, String> {
+        let mut topics = BTreeMap::new();
         for topic in &spec.topics {
             // With some type of its reader's: which one, each request says.
             let known = view.topic(topic).map_err(|stop| stop.sentence())?;
             Form::readers(&view, &known).map_err(|stop| stop.sentence())?;
+            topics.insert(topic.clone(), known);
         }
         let writer = writer::Writer::start(view.log.clone())
             .map_err(|e| format!("no thread for the ingress: {e}"))?;
         let rate = rate::Rate::new(spec.requests_per_second);
-        Ok(Self { shared: Arc::new(Shared { spec, keys, rate, view, writer }) })
+        Ok(Self { shared: Arc::new(Shared { spec, keys, rate, view, writer, topics }) })
     }
 
     /// Its routes.

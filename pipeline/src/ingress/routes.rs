@@ -24,7 +24,7 @@ use super::{
     body::{self, One, Record, Records},
     writer::Unwritten,
 };
-use crate::admin::produce::Form;
+use crate::{admin::produce::Form, engine::topology::TopicRef};
 
 /// How long a body may take to arrive.
 const BODY_WAIT: Duration = Duration::from_secs(20);
@@ -110,7 +110,7 @@ async fn records(
 
 async fn answer(shared: &Arc<Shared>, topic: &str, request: Request) -> Result<Written, Refusal> {
     admitted(shared, request.headers())?;
-    let topic = open(shared, topic)?.to_owned();
+    let topic = open(shared, topic)?.clone();
     let trace = text_of(request.headers(), semel_schemas::header::TRACEPARENT).map(str::to_owned);
     let bytes = bytes_of(request).await?;
     let records = body::parse(&bytes).map_err(|(record, text)| {
@@ -123,7 +123,7 @@ async fn answer(shared: &Arc<Shared>, topic: &str, request: Request) -> Result<W
     }
     let checking = shared.clone();
     let checked =
-        tokio::task::spawn_blocking(move || checked(&checking, &topic, records, trace.as_deref()));
+        tokio::task::spawn_blocking(move || checked(&checking, topic, records, trace.as_deref()));
     let failed = |_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", "see the log");
     let checked = checked.await.map_err(failed)??;
     let name = checked.first().map(|record| record.topic.clone());
@@ -173,19 +173,18 @@ fn admitted(shared: &Shared, headers: &HeaderMap) -> Result<(), Refusal> {
         return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json", text));
     }
     if headers.contains_key(IDEMPOTENCY_KEY) {
-        let text = "no stage that reads this topic remembers ids, so `Idempotency-Key` would promise \
-                    nothing: leave it out, and let a stage (`dedupe`) recognise what comes twice";
+        let text = "no operator remembers ids for `Idempotency-Key` yet, so it would promise nothing: \
+                    leave it out, and let a stage (`dedupe`) recognise what comes twice";
         return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "no_ids", text));
     }
     Ok(())
 }
 
 /// The topic as the spec opens it: by its short or its full name.
-fn open<'a>(shared: &'a Shared, topic: &str) -> Result<&'a str, Refusal> {
+fn open<'a>(shared: &'a Shared, topic: &str) -> Result<&'a TopicRef, Refusal> {
     let prefix = format!("{}.", shared.view.plan.name);
     let short = topic.strip_prefix(&prefix).unwrap_or(topic);
-    let found = shared.spec.topics.iter().find(|open| *open == short);
-    found.map(String::as_str).ok_or_else(|| {
+    shared.topics.get(short).ok_or_else(|| {
         let open = shared.spec.topics.join(", ");
         let text = format!("no such topic is open here: those that are open are {open}");
         Refusal::new(StatusCode::NOT_FOUND, "no_topic", text)
@@ -208,16 +207,16 @@ async fn bytes_of(request: Request) -> Result<Bytes, Refusal> {
     })
 }
 
-/// Each record as it will be written. Asks the log about its topics, so it blocks.
+/// Each record as it will be written. As much work as there are records, so off the runtime.
 fn checked(
     shared: &Shared,
-    topic: &str,
+    topic: TopicRef,
     records: Records,
     trace: Option<&str>,
 ) -> Result<Vec<OutRecord>, Refusal> {
     let unprocessable =
         |text: String| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "refused", text);
-    let form = Form::new(&shared.view, topic, records.kind.as_deref())
+    let form = Form::of(&shared.view, topic, records.kind.as_deref())
         .map_err(|stop| unprocessable(stop.sentence()))?;
     let each = records.records.into_iter().enumerate();
     each.map(|(index, record): (usize, Record)| {

@@ -272,18 +272,14 @@ pub trait Member: Send {
     ///
     /// # Errors
     /// [`ProduceError`].
-    fn produce_parts(&mut self, record: OutParts<'_>) -> Result<(), ProduceError> {
-        self.produce(record.to_owned())
-    }
+    fn produce_parts(&mut self, record: OutParts<'_>) -> Result<(), ProduceError>;
 
     /// Waits a moment for room in the producer's queue, without taking events or records. Called
     /// after [`ProduceError::Full`] (Kafka trap 20).
     ///
     /// # Errors
     /// [`TxnError`].
-    fn make_room(&mut self) -> Result<(), TxnError> {
-        Ok(())
-    }
+    fn make_room(&mut self) -> Result<(), TxnError>;
 
     /// Commits records and offsets, with group metadata read now (Kafka trap 2).
     ///

@@ -16,7 +16,7 @@ pub mod plan;
 
 use std::collections::BTreeMap;
 
-use semel_connectors::sinks::mapping::TableSpec;
+use semel_connectors::{files::FileSpec, sinks::mapping::TableSpec};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -41,6 +41,9 @@ pub struct Spec {
     /// Signers, by name.
     #[serde(default)]
     pub signers: BTreeMap<String, SignerSpec>,
+    /// Files of records, by name: the operator `file_source` reads them.
+    #[serde(default)]
+    pub files: BTreeMap<String, FileSpec>,
     /// Sources: stages that read a control topic of one partition of their own.
     #[serde(default)]
     pub source: Vec<StageSpec>,

@@ -142,6 +142,7 @@ impl Builder<'_> {
             .collect();
         let sinks = self.sinks(&dead_letter, &all);
         self.check_topics_used();
+        self.check_files();
         let topics = self.topics.values().cloned().collect();
         Some(Plan { name, stages, sinks, topics, commands, dead_letter })
     }
@@ -405,6 +406,15 @@ impl Builder<'_> {
             });
         }
         plans
+    }
+
+    fn check_files(&mut self) {
+        for (name, file) in &self.spec.files {
+            if let Err(text) = file.check() {
+                let at = self.source.text.find(&format!("[files.{name}]")).unwrap_or(0);
+                self.errors.push(self.source.error_at(at, format!("file `{name}`: {text}")));
+            }
+        }
     }
 
     fn check_topics_used(&mut self) {

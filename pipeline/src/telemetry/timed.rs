@@ -10,7 +10,7 @@ use semel_schemas::{
 };
 
 use crate::log::{
-    Event, Isolation, Log, LogError, Member, MemberSpec, ProduceError, Reader, TopicInfo,
+    Event, Isolation, Log, LogError, Member, MemberSpec, OutParts, ProduceError, Reader, TopicInfo,
     TopicSpec, TxnError, TxnFault,
 };
 
@@ -118,6 +118,10 @@ impl Member for TimedMember {
 
     fn produce(&mut self, record: OutRecord) -> Result<(), ProduceError> {
         self.member.produce(record)
+    }
+
+    fn produce_parts(&mut self, record: OutParts<'_>) -> Result<(), ProduceError> {
+        self.member.produce_parts(record)
     }
 
     fn make_room(&mut self) -> Result<(), TxnError> {

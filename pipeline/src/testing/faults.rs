@@ -17,7 +17,7 @@ use semel_schemas::{
 };
 
 use crate::log::{
-    Event, Isolation, Log, LogError, Member, MemberSpec, ProduceError, Reader, TopicInfo,
+    Event, Isolation, Log, LogError, Member, MemberSpec, OutParts, ProduceError, Reader, TopicInfo,
     TopicSpec, TxnError, TxnFault,
 };
 
@@ -276,6 +276,10 @@ impl Member for FaultyMember {
             self.poisoned |= inner.poison.as_ref().is_some_and(|poison| poison(&record));
         }
         self.member.produce(record)
+    }
+
+    fn produce_parts(&mut self, record: OutParts<'_>) -> Result<(), ProduceError> {
+        self.produce(record.to_owned())
     }
 
     fn make_room(&mut self) -> Result<(), TxnError> {

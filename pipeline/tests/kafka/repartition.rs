@@ -127,7 +127,9 @@ fn a_stage_goes_on_in_other_partitions_and_each_record_once_and_in_order() {
     write("[topics.in]\npartitions = 2\ngeneration = 3");
     let child = begin(other.path());
     send(other.path(), &[6]);
-    until("the last of each key", || lag(other.path()) == 0 && went(running.path())["bob"].len() > 6);
+    until("the last of each key", || {
+        lag(other.path()) == 0 && went(running.path())["bob"].len() > 6
+    });
     stop(child);
     assert_eq!(went(running.path()), all(&[0, 1, 2, 3, 4, 5, 6]));
     let refused = semel(running.path(), &["consume", "p.toml", "refused", "--json"]);

@@ -390,6 +390,7 @@ fn task(topic: &TopicName, partition: Partition, meta: &Meta) -> OutRecord {
 fn meta(shares: &Shares, partition: Partition, id: &TopicId, next: NextOffset) -> Meta {
     let told = || shares.old.iter().filter_map(|old| old.meta.as_ref());
     let before = shares.old.get(partition.0 as usize).and_then(|old| old.meta.as_ref());
+    let shared = shares.new.get(partition.0 as usize);
     Meta {
         next,
         topic_id: id.clone(),
@@ -398,7 +399,8 @@ fn meta(shares: &Shares, partition: Partition, id: &TopicId, next: NextOffset) -
         begun: before.is_some_and(|meta| meta.begun),
         event_time: told().next().map(|meta| meta.event_time).unwrap_or_default(),
         passed_on: before.map(|meta| meta.passed_on).unwrap_or_default(),
-        waiting: shares.new.get(partition.0 as usize).map_or(0, place::waiting),
+        waiting: shared.map_or(0, place::waiting),
+        held_keys: shared.map_or(0, place::held_keys),
         bearer: None,
         moved: None,
     }

@@ -55,6 +55,7 @@ impl Old {
             event_time: Default::default(),
             passed_on: Default::default(),
             waiting: 0,
+            held_keys: 0,
             bearer: None,
             moved: None,
         })
@@ -180,6 +181,11 @@ pub(super) fn difference(wanted: &Pairs, there: &Pairs) -> Vec<(Vec<u8>, Option<
 /// Records that wait behind quarantined keys.
 pub(super) fn waiting(pairs: &Pairs) -> u32 {
     u32::try_from(count(pairs, quarantine::QUEUE)).unwrap_or(u32::MAX)
+}
+
+/// Quarantined keys.
+pub(super) fn held_keys(pairs: &Pairs) -> u32 {
+    u32::try_from(count(pairs, quarantine::HELD)).unwrap_or(u32::MAX)
 }
 
 /// Timers.

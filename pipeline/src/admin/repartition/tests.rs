@@ -236,6 +236,9 @@ fn what_waits_behind_a_quarantined_key_goes_with_it() {
     driver.run_until_idle().unwrap();
     let home = partition_for_key(b"bad", 7);
     assert_eq!(driver.scan("order", home, "_quarantine_queue").len(), 3, "it waits on");
+    let meta = driver.scan("order", home, META);
+    let meta: Meta = codec::decode(META, &meta[0].1).unwrap();
+    assert_eq!((meta.held_keys, meta.waiting), (1, 3));
     assert!(went(&driver).is_empty());
 }
 

@@ -152,13 +152,11 @@ pub fn reset(view: &View, ask: &Reset) -> Result<Looked, Stop> {
             ask.part
         )));
     };
-    if view.live.is_some() && !paused(view)?.contains(&stage.name) {
-        let name = &stage.name;
-        if ask.act == Act::Do {
-            return Err(Stop::Refused(format!(
-                "`{name}` runs: pause it first (`semel pause SPEC {name}`), or end the processes"
-            )));
-        }
+    let name = &stage.name;
+    if ask.act == Act::Do && view.live.is_some() && !paused(view)?.contains(name) {
+        return Err(Stop::Refused(format!(
+            "`{name}` runs: pause it first (`semel pause SPEC {name}`), or end the processes"
+        )));
     }
     view.existing(&stage.input.name)?;
     view.existing(&stage.changelog.name)?;
@@ -367,6 +365,7 @@ fn write(
         event_time: Default::default(),
         passed_on: Default::default(),
         waiting: 0,
+        held_keys: 0,
         bearer: None,
         moved: kept.and_then(|meta| meta.moved.clone()),
     };

@@ -35,6 +35,9 @@ pub struct Meta {
     pub passed_on: EventTime,
     /// Records that wait behind quarantined keys.
     pub waiting: u32,
+    /// Quarantined keys.
+    #[serde(default)]
+    pub held_keys: u32,
     /// The transactional id of the lane that committed this, unless it handed the task over.
     #[serde(default)]
     pub bearer: Option<String>,
@@ -47,9 +50,11 @@ impl Meta {
     /// Takes over what steps change, which is all but topic and bearer: for each input, so without
     /// copying texts.
     pub(super) fn follow(&mut self, other: &Self) {
-        let Self { next, now, sequence, begun, event_time, passed_on, waiting, .. } = *other;
+        let Self { next, now, sequence, begun, event_time, passed_on, waiting, held_keys, .. } =
+            *other;
         (self.next, self.now, self.sequence, self.begun) = (next, now, sequence, begun);
-        (self.event_time, self.passed_on, self.waiting) = (event_time, passed_on, waiting);
+        (self.event_time, self.passed_on) = (event_time, passed_on);
+        (self.waiting, self.held_keys) = (waiting, held_keys);
     }
 }
 

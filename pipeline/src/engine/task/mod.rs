@@ -154,6 +154,7 @@ impl Task {
             event_time: EventTime::default(),
             passed_on: EventTime::default(),
             waiting: 0,
+            held_keys: 0,
             bearer: None,
             moved: None,
         };
@@ -247,10 +248,10 @@ impl Task {
         self.committed.waiting
     }
 
-    /// Keys that wait for a decision.
+    /// Keys that wait for a decision, as committed.
     #[must_use]
-    pub fn held_keys(&self) -> usize {
-        if self.committed.waiting == 0 { 0 } else { quarantine::held_keys(&self.state) }
+    pub fn held_keys(&self) -> u32 {
+        self.committed.held_keys
     }
 
     /// Sees to it that the operators saw [`Input::Begin`]: once in a task's life.

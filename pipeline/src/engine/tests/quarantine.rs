@@ -26,6 +26,13 @@ fn code(driver: &Driver, at: usize) -> String {
     driver.letters()[at].headers.get_str(header::FAULT).unwrap().to_owned()
 }
 
+/// What the task says of itself: quarantined keys, and records that wait.
+fn counted(driver: &Driver) -> (u64, u64) {
+    let own = &driver.scan("s", P0, "_task")[0].1;
+    let own: serde_json::Value = serde_json::from_slice(own).unwrap();
+    (own["held_keys"].as_u64().unwrap(), own["waiting"].as_u64().unwrap())
+}
+
 #[test]
 fn later_records_of_a_refused_key_wait_in_order_and_other_keys_flow() {
     let mut driver = keeper(100, 100);
@@ -37,6 +44,7 @@ fn later_records_of_a_refused_key_wait_in_order_and_other_keys_flow() {
     assert_eq!(driver.of_key("a"), ["1"]);
     assert_eq!(driver.count_of(P0, "b"), 4);
     assert_eq!(driver.letters().len(), 1);
+    assert_eq!(counted(&driver), (1, 3), "keys, and records behind them");
     // What waits is state: a crash and a lost disk keep it.
     driver.crash("s").unwrap();
     driver.kill_stores();
@@ -47,6 +55,7 @@ fn later_records_of_a_refused_key_wait_in_order_and_other_keys_flow() {
     assert_eq!(driver.of_key("a"), ["1", "2", "3", "4", "5"]);
     assert!(driver.scan("s", P0, "_quarantine_queue").is_empty());
     assert!(driver.scan("s", P0, "_quarantine").is_empty());
+    assert_eq!(counted(&driver), (0, 0));
 }
 
 #[test]

@@ -25,7 +25,9 @@ use super::{
     layout,
     store::Topic,
 };
-use crate::log::{Event, LogError, Member, MemberSpec, ProduceError, Reader, TxnError, TxnFault};
+use crate::log::{
+    Event, LogError, Member, MemberSpec, OutParts, ProduceError, Reader, TxnError, TxnFault,
+};
 
 /// A member.
 #[derive(Debug)]
@@ -292,6 +294,14 @@ impl Member for EmbeddedMember {
         self.transaction.bytes += size;
         let encoded = layout::encode(&record);
         self.transaction.writes.push(Write { topic, partition, encoded });
+        Ok(())
+    }
+
+    fn produce_parts(&mut self, record: OutParts<'_>) -> Result<(), ProduceError> {
+        self.produce(record.to_owned())
+    }
+
+    fn make_room(&mut self) -> Result<(), TxnError> {
         Ok(())
     }
 

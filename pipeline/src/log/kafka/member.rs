@@ -143,6 +143,10 @@ impl Member for KafkaMember {
         self.producer.produce(record)
     }
 
+    fn make_room(&mut self) -> Result<(), TxnError> {
+        self.producer.make_room()
+    }
+
     fn commit(&mut self, offsets: &[(Partition, NextOffset)]) -> Result<(), TxnError> {
         if offsets.is_empty() && self.shared.settings.guards.refuse_empty {
             return Err(fault(

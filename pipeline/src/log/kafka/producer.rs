@@ -42,6 +42,10 @@ const ENVELOPE: usize = 512;
 /// librdkafka's default of `message.max.bytes` and `batch.size`.
 const CLIENT_MAX: u64 = 1_000_000;
 
+/// How long a full queue waits for a delivery before it is tried again: long enough not to spin,
+/// short against a request to a broker.
+const ROOM_WAIT: Duration = Duration::from_millis(5);
+
 /// What became of the records of the open transaction.
 #[derive(Debug, Default)]
 struct Deliveries {
@@ -184,6 +188,13 @@ impl TxnProducer {
         if let Some(client) = &self.client {
             client.poll(Duration::ZERO);
         }
+    }
+
+    /// Waits a moment for deliveries: what was delivered keeps its place in the queue until its
+    /// report is served (Kafka trap 20).
+    pub(super) fn make_room(&self) -> Result<(), TxnError> {
+        self.usable()?.poll(ROOM_WAIT);
+        Ok(())
     }
 
     /// Gives the answer of a call its meaning, and remembers if the producer is of no use now.
@@ -447,9 +458,7 @@ impl TxnProducer {
         for record in records {
             loop {
                 match self.produce(OutParts::of(&record)) {
-                    Err(ProduceError::Full) if Instant::now() < deadline => {
-                        self.usable()?.poll(Duration::from_millis(5));
-                    }
+                    Err(ProduceError::Full) if Instant::now() < deadline => self.make_room()?,
                     answer => break answer?,
                 }
             }
@@ -457,7 +466,7 @@ impl TxnProducer {
         self.flush()?;
         // The reports of what was acknowledged are served by now or wait in the queue.
         while self.places().len() < count && Instant::now() < deadline {
-            self.usable()?.poll(Duration::from_millis(5));
+            self.make_room()?;
         }
         self.end()?;
         let mut places = self.places();

@@ -22,7 +22,7 @@ use super::{
     producer::Producer,
 };
 use crate::log::{
-    Event, Isolation, LogError, Member, MemberSpec, ProduceError, TxnError, TxnFault,
+    Event, Isolation, LogError, Member, MemberSpec, OutParts, ProduceError, TxnError, TxnFault,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -378,6 +378,14 @@ impl Member for SimMember {
 
     fn produce(&mut self, record: OutRecord) -> Result<(), ProduceError> {
         self.producer.produce(&mut self.shared.lock(), record)
+    }
+
+    fn produce_parts(&mut self, record: OutParts<'_>) -> Result<(), ProduceError> {
+        self.produce(record.to_owned())
+    }
+
+    fn make_room(&mut self) -> Result<(), TxnError> {
+        Ok(())
     }
 
     fn commit(&mut self, offsets: &[(Partition, NextOffset)]) -> Result<(), TxnError> {

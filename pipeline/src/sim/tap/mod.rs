@@ -31,8 +31,8 @@ use crate::{
         sink_lane::{SinkAnswer, SinkAsk, SinkPort},
     },
     log::{
-        Event, Isolation, Log, LogError, Member, MemberSpec, ProduceError, Reader, TopicInfo,
-        TopicSpec, TxnError, TxnFault,
+        Event, Isolation, Log, LogError, Member, MemberSpec, OutParts, ProduceError, Reader,
+        TopicInfo, TopicSpec, TxnError, TxnFault,
         sim::{SimLog, SimMember},
     },
     state::{Checkpoint, Pairs, StoreError, TaskStore},
@@ -147,6 +147,10 @@ impl Member for TapMember {
         let answer = self.member.produce(record);
         self.fate.at(Call::Produce, When::After);
         answer
+    }
+
+    fn produce_parts(&mut self, record: OutParts<'_>) -> Result<(), ProduceError> {
+        self.produce(record.to_owned())
     }
     fn make_room(&mut self) -> Result<(), TxnError> {
         // While a producer waits, what holds it up arrives.

@@ -174,7 +174,7 @@ fn trap_20_a_full_queue_is_pressure_and_no_failure() {
                     Err(ProduceError::Full) => full += 1,
                     Err(_) => failed += 1,
                 }
-                lane.member.poll(0, Duration::from_millis(1)).expect("polled");
+                lane.member.make_room().expect("waited");
                 None
             });
         }
