@@ -20,6 +20,7 @@ pub mod merkle;
 pub mod merkle_root;
 pub mod nonce_order;
 pub mod operator;
+pub mod owner;
 mod setting;
 pub mod settle_solana;
 pub mod sign;

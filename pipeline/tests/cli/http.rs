@@ -17,13 +17,13 @@ use super::{
 };
 
 /// A process with its standard error, line by line.
-struct Told {
+pub(super) struct Told {
     child: Child,
     lines: mpsc::Receiver<String>,
 }
 
 impl Told {
-    fn begin(folder: &Path, args: &[&str], variables: &[(&str, &str)]) -> Self {
+    pub(super) fn begin(folder: &Path, args: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut child = begin(folder, args, variables);
         let (tell, lines) = mpsc::channel();
         let errors = BufReader::new(child.stderr.take().unwrap());
@@ -32,7 +32,7 @@ impl Told {
     }
 
     /// The rest of the first line that has this text in it.
-    fn after(&self, text: &str) -> String {
+    pub(super) fn after(&self, text: &str) -> String {
         let mut heard = Vec::new();
         loop {
             let line = self.lines.recv_timeout(Duration::from_secs(240));
@@ -44,7 +44,7 @@ impl Told {
         }
     }
 
-    fn stop(mut self) {
+    pub(super) fn stop(mut self) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
         assert!(self.child.wait().unwrap().success());
@@ -59,7 +59,7 @@ impl Drop for Told {
 }
 
 /// Status and body of one request.
-fn ask(address: &str, head: &str, body: &[u8]) -> (u16, String) {
+pub(super) fn ask(address: &str, head: &str, body: &[u8]) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(240))).unwrap();
     let head = format!(
@@ -74,7 +74,7 @@ fn ask(address: &str, head: &str, body: &[u8]) -> (u16, String) {
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
-fn get(address: &str, path: &str) -> (u16, String) {
+pub(super) fn get(address: &str, path: &str) -> (u16, String) {
     ask(address, &format!("GET {path} HTTP/1.1"), b"")
 }
 
