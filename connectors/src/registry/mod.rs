@@ -47,19 +47,20 @@ impl fmt::Debug for Connectors {
 }
 
 impl Connectors {
-    fn chain(&self, name: &str) -> Result<&dyn SolanaNode, Outcome> {
+    fn chain(&self, name: &str) -> Result<&dyn SolanaNode, String> {
         known("chain", &self.chains, name)
     }
 
-    async fn sign(&self, name: &str, key: &Address, payload: &Payload) -> Result<Outcome, Outcome> {
+    async fn sign(&self, name: &str, key: &Address, payload: &Payload) -> Result<Outcome, String> {
         let signer = known::<dyn Signer>("signer", &self.signers, name)?;
         match signer.sign(key, payload).await {
             Ok(signature) => Ok(Outcome::Signed { signature }),
-            Err(error) => Err(Outcome::Uncertain { text: format!("signer `{name}`: {error}") }),
+            Err(error) => Err(format!("signer `{name}`: {error}")),
         }
     }
 
-    async fn dispatch(&self, effect: &Effect) -> Result<Outcome, Outcome> {
+    /// Performs it; or why nothing is known.
+    async fn dispatch(&self, effect: &Effect) -> Result<Outcome, String> {
         Ok(match effect {
             Effect::FetchSolana { chain, cursor, from_slot, max_blocks, program } => {
                 let fetch = Fetch {
@@ -96,7 +97,7 @@ impl Connectors {
 #[async_trait]
 impl Performer for Connectors {
     async fn perform(&self, effect: &Effect) -> Outcome {
-        self.dispatch(effect).await.unwrap_or_else(|uncertain| uncertain)
+        self.dispatch(effect).await.unwrap_or_else(|text| Outcome::Uncertain { text })
     }
 }
 
@@ -105,13 +106,11 @@ fn known<'a, T: ?Sized>(
     what: &str,
     all: &'a BTreeMap<String, Arc<T>>,
     name: &str,
-) -> Result<&'a T, Outcome> {
+) -> Result<&'a T, String> {
     all.get(name).map(AsRef::as_ref).ok_or_else(|| {
         let names: Vec<&str> = all.keys().map(String::as_str).collect();
         let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-        Outcome::Uncertain {
-            text: format!("there is no {what} `{name}` in this process's settings; known: {names}"),
-        }
+        format!("there is no {what} `{name}` in this process's settings; known: {names}")
     })
 }
 
