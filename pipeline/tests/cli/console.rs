@@ -12,8 +12,8 @@ use std::{
 use serde_json::Value;
 
 use super::{
-    http::{Told, ask, get},
-    look::{SPEC, claim, semel, until},
+    http::{ask, get},
+    look::{SPEC, Told, claim, semel, until},
     run, says,
 };
 

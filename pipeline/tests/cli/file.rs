@@ -3,8 +3,7 @@
 use std::fs;
 
 use super::{
-    begin,
-    look::{claim, lines, semel, stop, until},
+    look::{Told, claim, lines, semel, until},
     says,
 };
 
@@ -64,15 +63,14 @@ fn a_file_is_loaded_once_and_lag_and_top_tell_how_far() {
         rows[0]["file"].clone()
     };
     for _ in 0..2 {
-        let child = begin(at, &["run", "toy.toml"], &[]);
-        until(240, "the socket", || at.join("data/admin.sock").exists());
+        let told = Told::toy(at);
         until(240, "five claims", || lines(&out()).len() == 5);
         until(240, "the end", || file()["doing"] == "complete");
         let found = file();
         assert_eq!((found["records"].as_u64(), found["bad"].as_u64()), (Some(5), Some(1)));
         let top = lines(&semel(at, &["top", "toy.toml", "--once"]));
         assert!(top.iter().any(|line| line.contains("file read")), "{top:?}");
-        stop(child);
+        told.stop();
     }
     let letters = lines(&semel(at, &["dlq", "list", "toy.toml"]));
     assert!(letters.len() == 1 && letters[0].contains("(legacy.ndjson), line 3"), "{letters:?}");
@@ -86,8 +84,7 @@ fn a_file_that_is_not_there_is_one_sentence_and_a_command_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     fs::write(at.join("toy.toml"), SPEC).unwrap();
-    let child = begin(at, &["run", "toy.toml"], &[]);
-    until(240, "the socket", || at.join("data/admin.sock").exists());
+    let process = Told::toy(at);
     let told = || lines(&semel(at, &["lag", "toy.toml", "load"])).join("\n");
     until(240, "the sentence", || told().contains("file `legacy` (legacy.ndjson) is not there"));
     fs::write(at.join("legacy.ndjson"), claim(1, "alpha")).unwrap();
@@ -96,7 +93,7 @@ fn a_file_that_is_not_there_is_one_sentence_and_a_command_goes_on() {
         ["produce", "toy.toml", "load.control", "--key", "load", "--type", "semel.resume", command];
     says(&semel(at, &resume), 0, &["1 records"]);
     until(240, "the end", || told().contains("file read to its end"));
-    stop(child);
+    process.stop();
 }
 
 #[test]

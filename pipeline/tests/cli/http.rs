@@ -2,61 +2,15 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{Read as _, Write as _},
     net::TcpStream,
-    path::Path,
-    process::{Child, Command},
-    sync::mpsc,
     time::Duration,
 };
 
 use super::{
-    begin,
-    look::{SPEC, claim, semel, until},
+    look::{SPEC, Told, claim, semel, until},
     run, says,
 };
-
-/// A process with its standard error, line by line.
-pub(super) struct Told {
-    child: Child,
-    lines: mpsc::Receiver<String>,
-}
-
-impl Told {
-    pub(super) fn begin(folder: &Path, args: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut child = begin(folder, args, variables);
-        let (tell, lines) = mpsc::channel();
-        let errors = BufReader::new(child.stderr.take().unwrap());
-        std::thread::spawn(move || errors.lines().try_for_each(|line| tell.send(line.unwrap())));
-        Self { child, lines }
-    }
-
-    /// The rest of the first line that has this text in it.
-    pub(super) fn after(&self, text: &str) -> String {
-        let mut heard = Vec::new();
-        loop {
-            let line = self.lines.recv_timeout(Duration::from_secs(240));
-            let line = line.unwrap_or_else(|_| panic!("`{text}` is not among {heard:#?}"));
-            if let Some((_, rest)) = line.split_once(text) {
-                return rest.to_owned();
-            }
-            heard.push(line);
-        }
-    }
-
-    pub(super) fn stop(mut self) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-        assert!(self.child.wait().unwrap().success());
-    }
-}
-
-impl Drop for Told {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
 
 /// Status and body of one request.
 pub(super) fn ask(address: &str, head: &str, body: &[u8]) -> (u16, String) {

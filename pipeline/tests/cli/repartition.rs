@@ -4,8 +4,7 @@
 use std::{fs, path::Path};
 
 use super::{
-    begin,
-    look::{lines, semel, stop, until},
+    look::{Told, lines, semel, until},
     says,
 };
 
@@ -28,11 +27,9 @@ record = "request"
 gap_timeout_ms = 3600000
 "#;
 
-fn start(at: &Path, spec: &str) -> std::process::Child {
+fn start(at: &Path, spec: &str) -> Told {
     fs::write(at.join("toy.toml"), spec).unwrap();
-    let child = begin(at, &["run", "toy.toml"], &[]);
-    until(240, "the socket", || at.join("data/admin.sock").exists());
-    child
+    Told::toy(at)
 }
 
 fn send(at: &Path, nonce: u32) {
@@ -67,7 +64,7 @@ fn lag(at: &Path) -> u64 {
 fn a_stage_goes_on_in_other_partitions_and_only_by_the_changed_spec() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
-    let child = start(at, SPEC);
+    let told = start(at, SPEC);
     for nonce in [0, 2] {
         send(at, nonce);
     }
@@ -79,7 +76,7 @@ fn a_stage_goes_on_in_other_partitions_and_only_by_the_changed_spec() {
     says(&dry, 0, &["nothing was changed"]);
     assert!(dry.out.contains("toy.in is not read any more"), "{}", dry.out);
     says(&semel(at, &[&args[..], &["--yes"]].concat()), 1, &["`order` runs", "end the processes"]);
-    stop(child);
+    told.stop();
 
     let done = lines(&semel(at, &[&args[..], &["--yes"]].concat()));
     let last: Vec<&str> = done.iter().rev().take(4).rev().map(String::as_str).collect();
@@ -97,25 +94,25 @@ fn a_stage_goes_on_in_other_partitions_and_only_by_the_changed_spec() {
         says(&semel(at, args), 1, &["was repartitioned", "under [topics.in]"]);
     }
 
-    let child = start(at, &format!("{SPEC}\n{}\n", last[1..].join("\n")));
+    let told = start(at, &format!("{SPEC}\n{}\n", last[1..].join("\n")));
     send(at, 1);
     until(240, "what waited and what it waited for", || lag(at) == 0 && all(at, &[0, 1, 2]));
     let said = lines(&semel(at, &["consume", "toy.toml", "commands", "--json"]));
     assert!(said.iter().any(|line| line.contains("\"repartition\"")), "{said:#?}");
-    stop(child);
+    told.stop();
 }
 
 #[test]
 fn a_stage_that_cannot_tell_whose_its_state_is_keeps_its_partitions() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
-    let child = start(at, super::look::SPEC);
+    let told = start(at, super::look::SPEC);
     let claim = super::look::claim(1, "alpha");
     says(&semel(at, &["produce", "toy.toml", "in", "--key", "alpha", &claim]), 0, &["1 records"]);
     until(240, "the claim", || super::look::lag(at) == 0);
-    stop(child);
+    told.stop();
     let args = ["repartition", "toy.toml", "dedupe", "3", "--yes"];
     says(&semel(at, &args), 1, &["nothing tells to which record key", "keeps its partitions"]);
-    let child = start(at, super::look::SPEC);
-    stop(child);
+    let told = start(at, super::look::SPEC);
+    told.stop();
 }
