@@ -177,11 +177,102 @@ pub struct EffectRequest {
     pub effect: Effect,
 }
 
+/// The full key of `key` in `store`: `<store> 0x00 <key>`. The form is the changelog's too.
+#[must_use]
+pub fn full_key(store: &str, key: &[u8]) -> Vec<u8> {
+    let mut full = Vec::with_capacity(store.len() + 1 + key.len());
+    full.extend_from_slice(store.as_bytes());
+    full.push(0);
+    full.extend_from_slice(key);
+    full
+}
+
+/// A write to a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// Which one.
+    pub store: &'static str,
+    /// The key as [`full_key`] makes it.
+    pub full: Vec<u8>,
+    /// The value; `None` deletes.
+    pub value: Option<Vec<u8>>,
+}
+
+impl Write {
+    /// The key within the store.
+    #[must_use]
+    pub fn key(&self) -> &[u8] {
+        self.full.get(self.store.len() + 1..).unwrap_or_default()
+    }
+
+    fn is(&self, store: &str, key: &[u8]) -> bool {
+        self.key() == key && self.store == store
+    }
+}
+
+/// The writes of a step, each key once, in the order of the first write.
+///
+/// Most steps write two or three keys: these are compared one by one; what is beyond [`NEAR`] is found
+/// by an index.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Writes {
+    list: Vec<Write>,
+    far: BTreeMap<Vec<u8>, usize>,
+}
+
+/// How many writes are looked through before an index pays.
+const NEAR: usize = 12;
+
+impl Writes {
+    /// Writes a key; `None` deletes.
+    pub fn insert(&mut self, store: &'static str, key: &[u8], value: Option<Vec<u8>>) {
+        if let Some(place) = self.place(store, key)
+            && let Some(write) = self.list.get_mut(place)
+        {
+            write.value = value;
+            return;
+        }
+        let full = full_key(store, key);
+        if self.list.len() >= NEAR {
+            self.far.insert(full.clone(), self.list.len());
+        }
+        self.list.push(Write { store, full, value });
+    }
+
+    /// What was written of a key: `Some(None)`: it was deleted.
+    #[must_use]
+    pub fn get(&self, store: &str, key: &[u8]) -> Option<&Option<Vec<u8>>> {
+        self.list.get(self.place(store, key)?).map(|write| &write.value)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Write> {
+        self.list.iter()
+    }
+
+    fn place(&self, store: &str, key: &[u8]) -> Option<usize> {
+        let near = self.list.iter().take(NEAR).position(|write| write.is(store, key));
+        if near.is_some() || self.far.is_empty() {
+            return near;
+        }
+        self.far.get(&full_key(store, key)).copied()
+    }
+}
+
+impl IntoIterator for Writes {
+    type Item = Write;
+    type IntoIter = std::vec::IntoIter<Write>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.list.into_iter()
+    }
+}
+
 /// Everything one step asked for, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Step {
-    /// Writes to the stores: `None` deletes. The last write of a key wins.
-    pub writes: BTreeMap<(&'static str, Vec<u8>), Option<Vec<u8>>>,
+    /// Writes to the stores. The last write of a key wins.
+    pub writes: Writes,
     /// Records.
     pub emits: Vec<Emit>,
     /// Timers.
@@ -253,16 +344,7 @@ impl<'a> Context<'a> {
     /// Reads a value.
     #[must_use]
     pub fn get(&self, store: &'static str, key: &[u8]) -> Option<Vec<u8>> {
-        // Most steps have written little or nothing when they read.
-        let written = match self.step.writes.len() {
-            0 => None,
-            1..=8 => {
-                let mut writes = self.step.writes.iter();
-                writes.find(|((s, k), _)| *s == store && k == key).map(|(_, value)| value)
-            }
-            _ => self.step.writes.get(&(store, key.to_vec())),
-        };
-        match written {
+        match self.step.writes.get(store, key) {
             Some(written) => written.clone(),
             None => self.view.get(store, key),
         }
@@ -284,7 +366,7 @@ impl<'a> Context<'a> {
 
     /// Writes a value.
     pub fn put(&mut self, store: &'static str, key: &[u8], value: Vec<u8>) {
-        self.step.writes.insert((store, key.to_vec()), Some(value));
+        self.step.writes.insert(store, key, Some(value));
     }
 
     /// Writes a value as JSON.
@@ -294,7 +376,7 @@ impl<'a> Context<'a> {
 
     /// Deletes a value.
     pub fn delete(&mut self, store: &'static str, key: &[u8]) {
-        self.step.writes.insert((store, key.to_vec()), None);
+        self.step.writes.insert(store, key, None);
     }
 
     /// Up to `limit` pairs whose key starts with `prefix` and is at or after `from`, ascending.
@@ -311,18 +393,19 @@ impl<'a> Context<'a> {
             .step
             .writes
             .iter()
-            .filter(|((s, k), _)| *s == store && k.starts_with(prefix) && k.as_slice() >= from)
+            .filter(|write| write.store == store)
+            .filter(|write| write.key().starts_with(prefix) && write.key() >= from)
             .collect();
-        let deletes = staged.iter().filter(|(_, v)| v.is_none()).count();
+        let deletes = staged.iter().filter(|write| write.value.is_none()).count();
         let mut merged: BTreeMap<Vec<u8>, Vec<u8>> = self
             .view
             .scan(store, prefix, from, limit.saturating_add(deletes))
             .into_iter()
             .collect();
-        for ((_, key), value) in staged {
-            match value {
-                Some(value) => merged.insert(key.clone(), value.clone()),
-                None => merged.remove(key),
+        for write in staged {
+            match &write.value {
+                Some(value) => merged.insert(write.key().to_vec(), value.clone()),
+                None => merged.remove(write.key()),
             };
         }
         merged.into_iter().take(limit).collect()

@@ -14,9 +14,9 @@ pub struct MemState(BTreeMap<(String, Vec<u8>), Vec<u8>>);
 impl MemState {
     /// Makes a step's writes permanent.
     pub fn apply(&mut self, step: &Step) {
-        for ((store, key), value) in &step.writes {
-            let at = ((*store).to_owned(), key.clone());
-            match value {
+        for write in step.writes.iter() {
+            let at = (write.store.to_owned(), write.key().to_vec());
+            match &write.value {
                 Some(value) => self.0.insert(at, value.clone()),
                 None => self.0.remove(&at),
             };

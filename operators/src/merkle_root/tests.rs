@@ -179,9 +179,9 @@ fn the_hashes_of_a_large_batch_are_deleted_a_few_a_step() {
         let key = batch_key("chan", epoch);
         for chunk in 0..700 {
             let at = leaves_key(&key, chunk * LEAVES_PER_RECORD);
-            step.writes.insert((LEAVES, at), Some(vec![0]));
+            step.writes.insert(LEAVES, &at, Some(vec![0]));
         }
-        step.writes.insert((DONE, key), Some(Vec::new()));
+        step.writes.insert(DONE, &key, Some(Vec::new()));
     }
     world.bench.state.apply(&step);
     world.timers.insert(TimerKey::wall(SWEEP), (0, Vec::new()));

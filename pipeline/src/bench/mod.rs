@@ -8,7 +8,6 @@
 //! must be and aims to be; people judge. Invariant: figure and baseline come from interleaved runs
 //! of one invocation, and a baseline that disagrees with itself by more than 30 % is called useless.
 
-mod allocations;
 mod broker;
 mod copy;
 mod cpu;
@@ -24,6 +23,7 @@ mod records;
 mod recovery;
 mod stage;
 mod streams;
+mod work;
 
 use std::{path::PathBuf, time::Instant};
 
@@ -221,7 +221,11 @@ type Bench = fn(&Given) -> Result<Vec<Row>, String>;
 pub const BENCHES: &[(&str, &str, Bench)] = &[
     ("cpu", "CPU time and throughput on Kafka against bare copy loops", cpu::bench),
     ("streams", "CPU time, throughput and memory against Kafka Streams", streams::bench),
-    ("allocations", "allocations of a record in task and operators", allocations::bench),
+    (
+        "work",
+        "CPU time and allocations of a record in task and operators, without a log",
+        work::bench,
+    ),
     ("latency", "from a record to its committed output, embedded and on Kafka", latency::bench),
     ("recovery", "from kill -9 to the first new output, with a million keys", recovery::bench),
     ("memory", "memory of dedupe with ten million ids", memory::bench),

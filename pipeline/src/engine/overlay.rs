@@ -1,5 +1,5 @@
 //! A task's state as its operators see it: the local store, over it what this transaction wrote,
-//! over that what this step wrote.
+//! over that what this step wrote; by store and key.
 //!
 //! Invariants: the local store changes only by [`Overlay::promote`], after a commit that is known
 //! to have happened; a step that is rolled back leaves nothing behind. A local store that fails
@@ -9,96 +9,78 @@
 use std::{cell::RefCell, collections::BTreeMap};
 
 use semel_operators::operator::StateView;
+pub use semel_operators::operator::full_key;
 use semel_schemas::sabotage::{Sabotage, sabotaged};
 
 use super::timers;
-use crate::state::{Change, Checkpoint, Held, Layer, StoreError};
+use crate::state::{Change, Checkpoint, Held, StoreError};
 
 /// Writes by full key: `<store> 0x00 <key>`; `None` deletes. The form is the changelog's too.
 pub type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
 /// See the module.
 pub struct Overlay {
-    store: Held,
-    transaction: Layer,
-    step: Writes,
+    state: Held,
+    /// Where a full key is put together to be looked up: reads are many, and ask for no memory.
+    full: RefCell<Vec<u8>>,
     broken: RefCell<Option<StoreError>>,
 }
 
 impl std::fmt::Debug for Overlay {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Overlay").field("writes", &self.transaction.len()).finish_non_exhaustive()
+        f.debug_struct("Overlay").field("state", &self.state).finish_non_exhaustive()
     }
 }
 
-/// The full key of `key` in `store`.
-#[must_use]
-pub fn full_key(store: &str, key: &[u8]) -> Vec<u8> {
-    let mut full = Vec::with_capacity(store.len() + 1 + key.len());
-    full.extend_from_slice(store.as_bytes());
-    full.push(0);
-    full.extend_from_slice(key);
-    full
-}
-
 impl Overlay {
-    /// An overlay with no writes over `store`.
+    /// An overlay with no writes over `state`.
     #[must_use]
-    pub fn new(store: Held) -> Self {
-        Self {
-            store,
-            transaction: Layer::default(),
-            step: Writes::new(),
-            broken: RefCell::new(None),
-        }
+    pub fn new(state: Held) -> Self {
+        Self { state, full: RefCell::default(), broken: RefCell::new(None) }
     }
 
     /// Writes (or deletes) in the present step.
     pub fn write(&mut self, store: &str, key: &[u8], value: Option<Vec<u8>>) {
-        self.step.insert(full_key(store, key), value);
+        self.state.write(full_key(store, key), value);
     }
 
-    /// Makes the step part of the transaction. What was written and deleted again within the
-    /// transaction, and was not there before, leaves no trace: no tombstone either.
+    /// As [`Overlay::write`], by the full key.
+    pub fn write_full(&mut self, key: Vec<u8>, value: Option<Vec<u8>>) {
+        self.state.write(key, value);
+    }
+
+    /// Makes the step part of the transaction, see [`Held::keep_step`].
     pub fn keep_step(&mut self) {
-        // One by one: `BTreeMap::append` builds the whole transaction anew, for each step.
-        for (key, value) in std::mem::take(&mut self.step) {
-            if value.is_none()
-                && matches!(self.transaction.get(&key), Some(Some(_)))
-                && self.note(self.store.get(&key)).is_none()
-            {
-                self.transaction.remove(&key);
-            } else {
-                self.transaction.insert(key, value);
-            }
-        }
+        let kept = self.state.keep_step();
+        self.note(kept);
     }
 
-    /// What the present step wrote so far.
-    #[must_use]
-    pub fn step(&self) -> &Writes {
-        &self.step
+    /// What the present step wrote so far; a key that it wrote twice may come twice.
+    pub fn step(&self) -> impl Iterator<Item = Change<'_>> {
+        self.state.step()
     }
 
     /// Forgets the step.
     pub fn forget_step(&mut self) {
-        self.step.clear();
+        self.state.forget_step();
     }
 
     /// Forgets step and transaction.
     pub fn forget_transaction(&mut self) {
-        self.step.clear();
-        if sabotaged(Sabotage::LoseTimerOnAbort) {
-            self.transaction.retain(|key, value| value.is_none() && timers::is_timer(key));
-        } else {
-            self.transaction.clear();
-        }
+        let lost = sabotaged(Sabotage::LoseTimerOnAbort);
+        self.state
+            .forget_transaction(|(key, value)| lost && value.is_none() && timers::is_timer(key));
     }
 
-    /// What the transaction wrote so far.
+    /// What the transaction wrote so far, each key once, in the order of the first write.
+    pub fn transaction(&self) -> impl Iterator<Item = Change<'_>> {
+        self.state.transaction()
+    }
+
+    /// How many changes the transaction has.
     #[must_use]
-    pub fn transaction(&self) -> &Layer {
-        &self.transaction
+    pub fn uncommitted(&self) -> usize {
+        self.state.uncommitted()
     }
 
     /// Makes the committed transaction permanent, together with the changelog's offset.
@@ -106,7 +88,7 @@ impl Overlay {
     /// # Errors
     /// [`StoreError`] if the local store failed.
     pub fn promote(&mut self, checkpoint: &Checkpoint) -> Result<(), StoreError> {
-        self.store.promote(&mut self.transaction, checkpoint)
+        self.state.promote(checkpoint)
     }
 
     /// Writes what the local store holds back, so that the next owner has less to restore.
@@ -114,7 +96,7 @@ impl Overlay {
     /// # Errors
     /// [`StoreError`] if the local store failed.
     pub fn flush(&mut self) -> Result<(), StoreError> {
-        self.store.flush()
+        self.state.flush()
     }
 
     /// The failure that a read met, if any.
@@ -135,11 +117,12 @@ impl Overlay {
 
 impl StateView for Overlay {
     fn get(&self, store: &str, key: &[u8]) -> Option<Vec<u8>> {
-        let full = full_key(store, key);
-        if let Some(value) = self.step.get(&full).or_else(|| self.transaction.get(&full)) {
-            return value.clone();
-        }
-        self.note(self.store.get(&full))
+        let mut full = self.full.borrow_mut();
+        full.clear();
+        full.extend_from_slice(store.as_bytes());
+        full.push(0);
+        full.extend_from_slice(key);
+        self.note(self.state.get(&full))
     }
 
     fn scan(
@@ -149,34 +132,12 @@ impl StateView for Overlay {
         from: &[u8],
         limit: usize,
     ) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let full_prefix = full_key(store, prefix);
-        let start = full_key(store, from.max(prefix));
-        let mut merged: BTreeMap<&[u8], Option<&Vec<u8>>> = BTreeMap::new();
-        let step = self.step.range(start.clone()..);
-        let step: Vec<Change<'_>> = step
-            .take_while(|(key, _)| key.starts_with(&full_prefix))
-            .map(|(key, value)| (key.as_slice(), value.as_ref()))
-            .collect();
-        // No further than to the last key that can be in the answer, whatever the step deleted of
-        // them: a transaction may be long.
-        let deletes = step.iter().filter(|(_, value)| value.is_none()).count();
-        let live = limit.saturating_add(deletes);
-        merged.extend(self.transaction.range(&full_prefix, &start, live));
-        merged.extend(step);
-        let deletes = merged.values().filter(|value| value.is_none()).count();
-        let wanted = limit.saturating_add(deletes);
-        let stored = self.note(self.store.scan(&full_prefix, &start, wanted));
-        for (key, value) in &stored {
-            merged.entry(key).or_insert(Some(value));
+        let (prefix, start) = (full_key(store, prefix), full_key(store, from.max(prefix)));
+        let mut found = self.note(self.state.scan(&prefix, &start, limit));
+        for (key, _) in &mut found {
+            key.drain(..=store.len());
         }
-        // Beyond the last stored key nothing is known when the store was cut short by `wanted`,
-        // but then at least `limit` live keys lie at or before it.
-        let skip = store.len() + 1;
-        merged
-            .into_iter()
-            .filter_map(|(key, value)| value.map(|v| (key[skip..].to_vec(), v.clone())))
-            .take(limit)
-            .collect()
+        found
     }
 }
 
@@ -216,7 +177,9 @@ mod tests {
                 overlay.keep_step();
             }
         }
-        assert_eq!(overlay.transaction().in_order(), [(full_key("s", b"kept").as_slice(), None)]);
+        let changes: Vec<_> = overlay.transaction().collect();
+        assert_eq!(changes, [(full_key("s", b"kept").as_slice(), None)]);
+        assert_eq!(overlay.uncommitted(), 1);
         assert_eq!(keys(&overlay, 9), [""; 0]);
         put(&mut overlay, "new", Some("3"));
         overlay.keep_step();

@@ -82,7 +82,7 @@ pub struct Host {
 
 /// While there is a backlog a transaction grows to this: the more records it holds, the more often a
 /// key is written once for many of them. Without one it ends when the input runs dry.
-const PACE: Pace = Pace { inputs_max: 20_000, writes_max: 60_000, interval_ms_max: 400 };
+pub(crate) const PACE: Pace = Pace { inputs_max: 20_000, writes_max: 60_000, interval_ms_max: 400 };
 
 /// Bytes that a task holds back from its local store: what is lost of it by a crash is read again from
 /// the changelog, in a fraction of a second.

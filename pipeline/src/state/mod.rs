@@ -13,9 +13,9 @@
 
 mod floors;
 mod held;
-mod layer;
 mod mem;
 mod store;
+mod table;
 
 use std::collections::BTreeMap;
 
@@ -28,9 +28,9 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     held::Held,
-    layer::{Change, Layer},
     mem::MemStore,
     store::{LocalStore, LocalTaskStore},
+    table::Change,
 };
 
 /// The longest key, in bytes, that every store takes (the store on disk writes lengths of keys in

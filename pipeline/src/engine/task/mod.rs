@@ -233,7 +233,7 @@ impl Task {
     /// Records and changes that the next commit would write.
     #[must_use]
     pub fn uncommitted(&self) -> usize {
-        self.outbox.len() + self.state.transaction().len()
+        self.outbox.len() + self.state.uncommitted()
     }
 
     /// Whether the partition must pause because too many records wait behind quarantined keys.
@@ -328,9 +328,8 @@ impl Task {
     }
 
     /// The changes of state that go with [`Task::cut`], by full key.
-    #[must_use]
-    pub fn changelog(&self) -> Vec<crate::state::Change<'_>> {
-        self.state.transaction().in_order()
+    pub fn changelog(&self) -> impl Iterator<Item = crate::state::Change<'_>> {
+        self.state.transaction()
     }
 
     /// The commit happened: makes it permanent, and returns what is to be counted.

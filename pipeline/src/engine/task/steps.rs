@@ -47,15 +47,15 @@ impl Task {
 
     /// Only for [`Sabotage::RefusedLeavesState`].
     fn write_all(&mut self, step: Step) {
-        for ((store, key), value) in step.writes {
-            self.state.write(store, &key, value);
+        for write in step.writes {
+            self.state.write_full(write.full, write.value);
         }
     }
 
     fn take_step(&mut self, operator: usize, step: Step, cause: &str) -> Result<(), Fault> {
         let index = u8::try_from(operator).unwrap_or(u8::MAX);
-        for ((store, key), value) in step.writes {
-            self.state.write(store, &key, value);
+        for write in step.writes {
+            self.state.write_full(write.full, write.value);
         }
         for timer in step.timers {
             self.first_due = None;
@@ -157,7 +157,7 @@ impl Task {
             ));
         }
         for (key, value) in self.state.step() {
-            let size = key.len() + value.as_ref().map_or(0, Vec::len);
+            let size = key.len() + value.map_or(0, Vec::len);
             if key.len() > KEY_MAX || size > limit {
                 return Err(Fault::new(
                     FaultCode::StepTooLarge,
