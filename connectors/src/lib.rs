@@ -4,6 +4,7 @@
 //! `operators/`), and state: a cursor is handed in and handed out, never kept.
 //! Depends on `semel-schemas` and on no other crate of the workspace.
 
+pub mod files;
 pub mod perform;
 pub mod registry;
 pub mod signer;

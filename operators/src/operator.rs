@@ -17,6 +17,8 @@ use semel_schemas::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::owner::{Owner, Part};
+
 /// A keyed store that an operator declares. Names are unique within a stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreDecl {
@@ -510,6 +512,20 @@ pub trait Operator: Send + Sync + fmt::Debug {
     /// The name by which commands address the source that this operator is, if it is one.
     fn source(&self) -> Option<&str> {
         None
+    }
+
+    /// To which record key a part of its state belongs, see [`crate::owner`]. An operator that does
+    /// not say keeps its stage at the number of partitions that it has, from the first thing that
+    /// it keeps.
+    fn owner(&self, _part: Part<'_>) -> Owner {
+        Owner::Unknown
+    }
+
+    /// Whether every record that it sends [`To::Next`] bears the key of the record that it follows
+    /// from. Only behind operators that do is the key that another one sees that of the stage's
+    /// input.
+    fn keeps_keys(&self) -> bool {
+        false
     }
 
     /// One step.

@@ -24,6 +24,8 @@ pub mod audit;
 #[cfg(feature = "kafka")]
 pub mod bench;
 mod cli;
+#[cfg(feature = "http")]
+pub mod console;
 pub mod engine;
 pub mod folder;
 pub mod host;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     claim::Claim,
+    file::{BadLine, FileCursor, FileRecord},
     solana::{Address, Base64, Blockhash, Signature, SolanaCursor},
     time::{BlockHeight, Slot, WallTime},
 };
@@ -81,6 +82,17 @@ pub enum Effect {
         signature: Signature,
         /// The node must have reached this slot.
         min_context_slot: Option<Slot>,
+    },
+    /// Read the next records of a file.
+    ReadFile {
+        /// Name of the file in the settings.
+        file: String,
+        /// Where to go on; none: at the beginning.
+        cursor: Option<FileCursor>,
+        /// At most this many records.
+        max_records: u32,
+        /// The file grows: a last line without an end is not there yet.
+        follow: bool,
     },
 }
 
@@ -172,6 +184,29 @@ pub enum Outcome {
         finalized_height: BlockHeight,
         /// The transaction, if the node knows it (history searched).
         found: Option<TransactionStatus>,
+    },
+    /// Answer to `ReadFile`. It ends at the first line that is no record.
+    FileRecords {
+        /// Type name of the records.
+        kind: String,
+        /// The records, in the file's order.
+        records: Vec<FileRecord>,
+        /// The line behind them, if it is no record.
+        bad: Option<BadLine>,
+        /// Where to go on: behind the records and the bad line.
+        cursor: FileCursor,
+        /// Nothing lies behind the cursor now.
+        end: bool,
+        /// How far that is, bytes; of a Parquet file as the share of its rows.
+        bytes_read: u64,
+        /// Size of the file, bytes.
+        bytes_total: u64,
+    },
+    /// Answer to `ReadFile`: reading on would lose or double a record, or cannot begin: the file
+    /// is missing, shorter than what was read of it, another one, or not of its format.
+    FileRefused {
+        /// One sentence: which file, what is wrong, what to do.
+        text: String,
     },
     /// No answer, a time-out, an RPC error: nothing is known. Never counts as dead.
     Uncertain {

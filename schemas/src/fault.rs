@@ -175,6 +175,9 @@ codes! {
     /// A chunk of a batch does not follow the one before it.
     BatchGap = "0028", Us, Never,
         "Please report it with the dead letter: chunks are written and read in one order by Semel alone.";
+    /// A file cannot be read on from where its source stands.
+    FileStopped = "0034", Outside, Never,
+        "Put the file that the source had read back in its place, or mend the line that the text names; then send `semel.resume` to the source's control topic.";
 }
 
 impl fmt::Display for FaultCode {

@@ -17,6 +17,7 @@ pub mod claim;
 pub mod codec;
 pub mod effect;
 pub mod fault;
+pub mod file;
 pub mod header;
 pub mod partition;
 pub mod progress;

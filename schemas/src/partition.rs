@@ -8,7 +8,19 @@ use crate::topic::Partition;
 /// The partition of `key` among `partitions` (at least 1) partitions.
 #[must_use]
 pub fn partition_for_key(key: &[u8], partitions: u32) -> Partition {
-    Partition((murmur2(key) & 0x7fff_ffff) % partitions.max(1))
+    partition_for_hash(hash_of_key(key), partitions)
+}
+
+/// What of a key chooses its partition, whatever their number: state that holds no key keeps this.
+#[must_use]
+pub fn hash_of_key(key: &[u8]) -> u32 {
+    murmur2(key) & 0x7fff_ffff
+}
+
+/// The partition of a key with this [`hash_of_key`] among `partitions` (at least 1) partitions.
+#[must_use]
+pub fn partition_for_hash(hash: u32, partitions: u32) -> Partition {
+    Partition(hash % partitions.max(1))
 }
 
 /// Kafka's murmur2: 32 bits, seed `0x9747b28c`, little-endian words.

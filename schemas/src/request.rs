@@ -72,6 +72,24 @@ pub struct Command {
     pub by: String,
     /// When, by the clock of the process that did it.
     pub at: WallTime,
+    /// The topic that took the place of another one, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<Generation>,
+}
+
+/// A topic that takes the place of an older one, with another number of partitions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Generation {
+    /// The topic's name without a generation: that of its first one.
+    pub topic: String,
+    /// Which generation it is now, counted from 1.
+    pub number: u32,
+    /// Its partitions.
+    pub partitions: u32,
+    /// The generation whose place it took.
+    pub before: u32,
+    /// Where each partition of that one ended: everything up to there was processed.
+    pub ends: Vec<u64>,
 }
 
 /// What a command does.
@@ -92,4 +110,6 @@ pub enum CommandKind {
     Drop,
     /// Starts a stage or a sink anew at another place.
     Reset,
+    /// Gives a stage's input topic and state another number of partitions.
+    Repartition,
 }

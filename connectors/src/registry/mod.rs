@@ -12,6 +12,7 @@ use semel_schemas::{
 };
 
 use crate::{
+    files::RecordFile,
     perform::Performer,
     signer::Signer,
     solana::{
@@ -21,13 +22,15 @@ use crate::{
     },
 };
 
-/// Chains and signers by name.
+/// Chains, signers and files by name.
 #[derive(Clone, Default)]
 pub struct Connectors {
     /// Chain connections.
     pub chains: BTreeMap<String, Arc<dyn SolanaNode>>,
     /// Signers.
     pub signers: BTreeMap<String, Arc<dyn Signer>>,
+    /// Files of records.
+    pub files: BTreeMap<String, Arc<dyn RecordFile>>,
     /// How the sources go about their work.
     pub pace: Pace,
 }
@@ -37,25 +40,27 @@ impl fmt::Debug for Connectors {
         f.debug_struct("Connectors")
             .field("chains", &self.chains.keys())
             .field("signers", &self.signers.keys())
+            .field("files", &self.files.keys())
             .field("pace", &self.pace)
             .finish()
     }
 }
 
 impl Connectors {
-    fn chain(&self, name: &str) -> Result<&dyn SolanaNode, Outcome> {
+    fn chain(&self, name: &str) -> Result<&dyn SolanaNode, String> {
         known("chain", &self.chains, name)
     }
 
-    async fn sign(&self, name: &str, key: &Address, payload: &Payload) -> Result<Outcome, Outcome> {
+    async fn sign(&self, name: &str, key: &Address, payload: &Payload) -> Result<Outcome, String> {
         let signer = known::<dyn Signer>("signer", &self.signers, name)?;
         match signer.sign(key, payload).await {
             Ok(signature) => Ok(Outcome::Signed { signature }),
-            Err(error) => Err(Outcome::Uncertain { text: format!("signer `{name}`: {error}") }),
+            Err(error) => Err(format!("signer `{name}`: {error}")),
         }
     }
 
-    async fn dispatch(&self, effect: &Effect) -> Result<Outcome, Outcome> {
+    /// Performs it; or why nothing is known.
+    async fn dispatch(&self, effect: &Effect) -> Result<Outcome, String> {
         Ok(match effect {
             Effect::FetchSolana { chain, cursor, from_slot, max_blocks, program } => {
                 let fetch = Fetch {
@@ -81,6 +86,10 @@ impl Connectors {
             Effect::SolanaStatus { chain, signature, min_context_slot } => {
                 chain::status(self.chain(chain)?, signature, *min_context_slot).await
             }
+            Effect::ReadFile { file, cursor, max_records, follow } => {
+                let file = known::<dyn RecordFile>("file", &self.files, file)?;
+                file.read(cursor.clone(), *max_records, *follow).await
+            }
         })
     }
 }
@@ -88,7 +97,7 @@ impl Connectors {
 #[async_trait]
 impl Performer for Connectors {
     async fn perform(&self, effect: &Effect) -> Outcome {
-        self.dispatch(effect).await.unwrap_or_else(|uncertain| uncertain)
+        self.dispatch(effect).await.unwrap_or_else(|text| Outcome::Uncertain { text })
     }
 }
 
@@ -97,13 +106,11 @@ fn known<'a, T: ?Sized>(
     what: &str,
     all: &'a BTreeMap<String, Arc<T>>,
     name: &str,
-) -> Result<&'a T, Outcome> {
+) -> Result<&'a T, String> {
     all.get(name).map(AsRef::as_ref).ok_or_else(|| {
         let names: Vec<&str> = all.keys().map(String::as_str).collect();
         let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-        Outcome::Uncertain {
-            text: format!("there is no {what} `{name}` in this process's settings; known: {names}"),
-        }
+        format!("there is no {what} `{name}` in this process's settings; known: {names}")
     })
 }
 

@@ -25,6 +25,7 @@ fn connectors(node: &Arc<Scripted>) -> Connectors {
     Connectors {
         chains: [(CHAIN.to_owned(), Arc::clone(&node)), ("other".to_owned(), node)].into(),
         signers: [("publisher".to_owned(), signer)].into(),
+        files: [].into(),
         pace: Pace { wait: std::time::Duration::ZERO, ..Pace::default() },
     }
 }
@@ -37,6 +38,10 @@ fn fetch(chain: &str) -> Effect {
         max_blocks: 10,
         program: PROGRAM,
     }
+}
+
+fn read(file: &str) -> Effect {
+    Effect::ReadFile { file: file.into(), cursor: None, max_records: 10, follow: false }
 }
 
 fn account() -> Effect {
@@ -146,6 +151,7 @@ async fn an_unknown_name_is_uncertain_and_the_known_ones_are_named() {
     for (effect, parts) in [
         (fetch("mian"), ["chain `mian`", "known: main, other"]),
         (sign("publsher", [1; 32]), ["signer `publsher`", "known: publisher"]),
+        (read("legacy"), ["file `legacy`", "known: none"]),
     ] {
         let Outcome::Uncertain { text } = all.perform(&effect).await else { panic!("certain") };
         assert!(parts.iter().all(|part| text.contains(part)), "{text}");

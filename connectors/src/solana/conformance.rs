@@ -305,6 +305,7 @@ async fn a_root_is_settled_by_effects_over_json_rpc() {
     let connectors = Connectors {
         chains: [(chain.clone(), Arc::new(node) as Arc<dyn SolanaNode>)].into(),
         signers: [("publisher".to_owned(), signer)].into(),
+        files: [].into(),
         pace: Pace::default(),
     };
     let publisher = key(PUBLISHER).pubkey();

@@ -18,6 +18,7 @@ use serde_json::value::RawValue;
 use crate::{
     field::{self, digest},
     operator::{Context, Envelope, Input, Operator, StoreDecl, TimerKey, To},
+    owner::{Owner, Part},
     setting::{at_least, at_most},
 };
 
@@ -202,6 +203,17 @@ impl Operator for Batch {
 
     fn takes(&self, kind: &str) -> bool {
         kind == self.settings.record
+    }
+
+    fn owner(&self, part: Part<'_>) -> Owner {
+        match part {
+            Part::Pair { key, .. } => Owner::Key(key.to_vec()),
+            Part::Timer { payload, .. } => Owner::Key(payload.to_vec()),
+        }
+    }
+
+    fn keeps_keys(&self) -> bool {
+        true
     }
 
     fn apply(&self, ctx: &mut Context<'_>, input: Input) -> Result<(), Fault> {

@@ -11,6 +11,7 @@
 use semel_schemas::{
     codec,
     fault::{Fault, FaultCode},
+    partition::hash_of_key,
     sabotage::{Sabotage, sabotaged},
     time::WallTime,
     verdict::{self, Verdict, VerdictStatus},
@@ -21,6 +22,7 @@ use crate::{
     field::{self, FieldPath, digest},
     kept,
     operator::{Context, Envelope, Input, Operator, StoreDecl, TimerKey, To},
+    owner::{Owner, Part},
 };
 
 /// Tracks: digest of key and track, 16 bytes → [`Track`].
@@ -106,7 +108,8 @@ impl Default for First {
 
 /// Where a track stands.
 ///
-/// State form: `next u64 BE | since u64 BE | timer u8 | waiting u64 BE …`.
+/// State form: `next u64 BE | since u64 BE | timer u8 | waiting u64 BE … | hash u32 BE`. Without the
+/// hash in what was written before it was kept: the nonces are whole eights, so it shows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Track {
     /// The nonce that goes on next.
@@ -118,6 +121,8 @@ struct Track {
     timer: bool,
     /// The nonces of the records that wait, ascending.
     waiting: Vec<u64>,
+    /// [`hash_of_key`] of the record key, which the track's name does not tell.
+    hash: Option<u32>,
 }
 
 impl Track {
@@ -127,27 +132,31 @@ impl Track {
     }
 
     /// Big-endian: next nonce (8), waiting since (8), whether a timer is set (1), waiting nonces
-    /// (8 each).
+    /// (8 each), hash of the record key (4).
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (next, rest) = bytes.split_first_chunk()?;
         let (since, rest) = rest.split_first_chunk()?;
         let (timer, rest) = rest.split_first()?;
-        let (waiting, _) = rest.as_chunks();
+        let (waiting, rest) = rest.as_chunks();
         Some(Self {
             next: u64::from_be_bytes(*next),
             since: u64::from_be_bytes(*since),
             timer: *timer != 0,
             waiting: waiting.iter().map(|nonce| u64::from_be_bytes(*nonce)).collect(),
+            hash: rest.first_chunk().map(|hash| u32::from_be_bytes(*hash)),
         })
     }
 
     fn write(&self, ctx: &mut Context<'_>, name: &[u8; 16]) {
-        let mut bytes = Vec::with_capacity(17 + 8 * self.waiting.len());
+        let mut bytes = Vec::with_capacity(21 + 8 * self.waiting.len());
         bytes.extend_from_slice(&self.next.to_be_bytes());
         bytes.extend_from_slice(&self.since.to_be_bytes());
         bytes.push(u8::from(self.timer));
         for nonce in &self.waiting {
             bytes.extend_from_slice(&nonce.to_be_bytes());
+        }
+        if let Some(hash) = self.hash {
+            bytes.extend_from_slice(&hash.to_be_bytes());
         }
         ctx.put(TRACKS, name, bytes);
     }
@@ -202,6 +211,7 @@ impl NonceOrder {
             },
             ..Track::default()
         });
+        track.hash.get_or_insert_with(|| hash_of_key(&record.key));
         if nonce < track.next && sabotaged(Sabotage::NonceStaleTaken) {
             ctx.forward(record);
             return Ok(());
@@ -341,6 +351,22 @@ impl Operator for NonceOrder {
 
     fn outputs(&self) -> &'static [&'static str] {
         &["refused"]
+    }
+
+    fn owner(&self, part: Part<'_>) -> Owner {
+        match part {
+            Part::Pair { store: TRACKS, value, .. } => {
+                let hash = Track::from_bytes(value).and_then(|track| track.hash);
+                hash.map_or(Owner::Unknown, Owner::Hash)
+            }
+            Part::Pair { store: EARLY, value, .. } => Owner::Key(kept::from_bytes(value).key),
+            Part::Pair { .. } => Owner::Unknown,
+            Part::Timer { payload, .. } => Owner::Like { store: TRACKS, key: payload.to_vec() },
+        }
+    }
+
+    fn keeps_keys(&self) -> bool {
+        true
     }
 
     fn apply(&self, ctx: &mut Context<'_>, input: Input) -> Result<(), Fault> {

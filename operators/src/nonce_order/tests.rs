@@ -219,3 +219,32 @@ proptest! {
         prop_assert!(world.widest <= 2);
     }
 }
+
+#[test]
+fn a_track_an_early_record_and_a_timer_tell_whose_they_are() {
+    let operator = order().bench.operator;
+    let hash = hash_of_key(b"k");
+    for hash in [Some(hash), None] {
+        let mut bytes = [5_u64.to_be_bytes(), 0_u64.to_be_bytes()].concat();
+        bytes.push(0);
+        bytes.extend(6_u64.to_be_bytes());
+        bytes.extend(hash.into_iter().flat_map(u32::to_be_bytes));
+        let track = Track::from_bytes(&bytes).unwrap();
+        assert_eq!((track.waiting, track.hash), (vec![6], hash), "written before, it has none");
+        let part = Part::Pair { store: TRACKS, key: &[0; 16], value: &bytes };
+        assert_eq!(operator.owner(part), hash.map_or(Owner::Unknown, Owner::Hash));
+    }
+    let early = Envelope {
+        id: "r".into(),
+        kind: "request".into(),
+        key: b"k".to_vec(),
+        value: None,
+        headers: semel_schemas::header::Headers::new(),
+    };
+    let value = kept::to_bytes(&early);
+    let part = Part::Pair { store: EARLY, key: &[0; 24], value: &value };
+    assert_eq!(operator.owner(part), Owner::Key(b"k".to_vec()));
+    let name = timer(GAP, &[7; 16]);
+    let part = Part::Timer { key: &name, payload: &[7; 16] };
+    assert_eq!(operator.owner(part), Owner::Like { store: TRACKS, key: vec![7; 16] });
+}

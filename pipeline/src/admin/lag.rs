@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Stop, View,
+    file::{self, FileRow},
     view::{Part, bounds},
 };
 use crate::{
@@ -47,6 +48,9 @@ pub struct LagRow {
     pub lag: u64,
     /// What the process that was asked does with it, if it is the owner.
     pub here: Option<Here>,
+    /// Of a source that reads a file: how far it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<FileRow>,
 }
 
 /// What a process does with a partition that it owns.
@@ -109,6 +113,10 @@ fn rows_of(
     here: &Owned,
 ) -> Result<Vec<LagRow>, Stop> {
     let topic = part.input();
+    let mut file = match part {
+        Part::Stage(stage) => file::of(view, stage)?,
+        Part::Sink(_) => None,
+    };
     // Before the ends: what is committed meanwhile must not make a lag below zero look like one.
     let committed = view.log.committed(part.group(), &topic.name)?;
     let mut rows = Vec::new();
@@ -133,6 +141,8 @@ fn rows_of(
             end: end.0,
             lag,
             here: here.get(&(part.name().to_owned(), partition)).copied().map(Here::from),
+            // A source has one partition.
+            file: file.take(),
         });
     }
     Ok(rows)

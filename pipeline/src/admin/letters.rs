@@ -52,6 +52,9 @@ pub struct Letters {
     pub which: Which,
     /// Only so many.
     pub limit: Option<u64>,
+    /// Only among the last so many offsets of each partition, which bounds what is read.
+    #[serde(default)]
+    pub last: Option<u64>,
 }
 
 /// A dead letter.
@@ -90,7 +93,7 @@ pub struct DecidedRow {
 pub fn letters(view: &View, ask: &Letters, tell: &mut Tell<'_>) -> Result<(), Stop> {
     let decided = decisions(view)?;
     let mut left = ask.limit.unwrap_or(u64::MAX);
-    each(view, &ask.which, &decided, &mut |record, command| {
+    each(view, &ask.which, ask.last, &decided, &mut |record, command| {
         if left == 0 {
             return Err(Stop::Gone);
         }
@@ -108,7 +111,7 @@ pub fn decide(view: &View, ask: &Decide) -> Result<Vec<DecidedRow>, Stop> {
     let decided = decisions(view)?;
     let (mut found, mut again) = (Vec::new(), Vec::new());
     let which = Which { decided: true, ..ask.which.clone() };
-    each(view, &which, &decided, &mut |record, command| {
+    each(view, &which, None, &decided, &mut |record, command| {
         match command {
             Some(command) if !ask.which.decided => again.push((record.origin(), command.clone())),
             _ => found.push(record),
@@ -277,9 +280,20 @@ pub(super) fn scan(
     topic: &TopicRef,
     hear: &mut dyn FnMut(Record) -> Result<(), Stop>,
 ) -> Result<(), Stop> {
+    scan_last(view, topic, None, hear)
+}
+
+/// Reads the last so many offsets of each partition, or all, to the end as of now.
+fn scan_last(
+    view: &View,
+    topic: &TopicRef,
+    last: Option<u64>,
+    hear: &mut dyn FnMut(Record) -> Result<(), Stop>,
+) -> Result<(), Stop> {
     let topic = view.existing(&topic.name)?;
     for (partition, (first, end)) in (0..).map(Partition).zip(view.bounds(&topic)?) {
         let reader = view.log.reader(Isolation::Committed)?;
+        let first = last.map_or(first, |n| first.max(NextOffset(end.0.saturating_sub(n))));
         if first >= end {
             continue;
         }
@@ -297,6 +311,7 @@ type Hear<'a> = dyn FnMut(Record, Option<&Command>) -> Result<(), Stop> + 'a;
 fn each(
     view: &View,
     which: &Which,
+    last: Option<u64>,
     decided: &BTreeMap<String, Command>,
     hear: &mut Hear<'_>,
 ) -> Result<(), Stop> {
@@ -304,7 +319,7 @@ fn each(
         view.part(stage)?;
     }
     let mut places: Vec<String> = which.places.clone();
-    scan(view, &view.plan.dead_letter, &mut |record| {
+    scan_last(view, &view.plan.dead_letter, last, &mut |record| {
         let origin = record.origin();
         if !which.places.is_empty() {
             let short = format!("{}/{}", record.partition, record.offset);

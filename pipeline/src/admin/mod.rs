@@ -2,8 +2,10 @@
 //!
 //! `mod` questions and answers · `socket` the running process's Unix socket, mode 0600: one JSON
 //! question a line, any number of JSON answers, then `end` or `refused` · `view` what questions are
-//! answered from · one file for each question: `consume` · `halt` · `lag` · `letters` · `produce` · `publish` ·
-//! `reset` · `state` · `top` · `topics` · `trace` · `graph` a plan as a picture · `rows` records as they cross the socket · `show` as people read them.
+//! answered from · one file for each question: `consume` · `file` how far a file is read · `halt` ·
+//! `lag` · `letters` · `produce` · `publish` · `repartition` · `reset` · `state` · `top` · `topics` ·
+//! `trace` · `graph` a plan as a picture · `rows` records as they cross the socket · `show` as people
+//! read them.
 //!
 //! Each question is a function over a [`View`], so it is answered by a running process, on Kafka and
 //! on a stopped data folder by the same code. Answers are streamed: nothing here holds more than a
@@ -11,6 +13,7 @@
 //! transaction.
 
 pub mod consume;
+pub mod file;
 pub mod graph;
 pub mod halt;
 pub mod lag;
@@ -18,6 +21,7 @@ pub mod letters;
 pub mod place;
 pub mod produce;
 pub mod publish;
+pub mod repartition;
 pub mod reset;
 pub mod rows;
 pub mod show;
@@ -60,6 +64,8 @@ pub enum Ask {
     Top,
     /// Let a stage begin anew.
     Reset(reset::Reset),
+    /// Give a stage another number of partitions.
+    Repartition(repartition::Repartition),
     /// Follow a record through the pipeline.
     Trace(trace::Trace),
 }
@@ -118,6 +124,8 @@ pub enum Answer {
     },
     /// What a reset would do, or did.
     Reset(reset::Looked),
+    /// What a repartition would do, or did.
+    Repartition(repartition::Shared),
     /// A step of a record's way.
     Step(trace::StepRow),
     /// Nothing new yet; the connection is alive.
@@ -195,6 +203,7 @@ pub fn answer(view: &View, ask: Ask, tell: &mut Tell<'_>) -> Result<(), Stop> {
         Ask::Halt(ask) => tell(Answer::Halted { text: halt::halt(view, &ask)? }),
         Ask::Top => tell(Answer::Top { rows: top::top(view)? }),
         Ask::Reset(ask) => tell(Answer::Reset(reset::reset(view, &ask)?)),
+        Ask::Repartition(ask) => tell(Answer::Repartition(repartition::repartition(view, &ask)?)),
         Ask::Trace(ask) => trace::trace(view, &ask, tell),
     }
 }

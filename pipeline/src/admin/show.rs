@@ -3,9 +3,15 @@
 //! Invariant: a line stays a line: control characters are escaped, so that what stands in a record
 //! moves no cursor and ends no line.
 
-use semel_schemas::{header, record::Record, time::WallTime};
+use semel_schemas::{header, record::Record, request::CommandKind, time::WallTime};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use super::{
+    letters::LetterRow,
+    trace::{StepRow, What},
+};
 
 /// Characters of a value that a line for people shows.
 const VALUE_MAX: usize = 2_000;
@@ -78,6 +84,98 @@ pub fn plain(text: &str) -> String {
         .collect()
 }
 
+/// A dead letter as a line shows it: texts without control characters, none of them long.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LetterLine {
+    /// When, by the log.
+    pub time: String,
+    /// `partition/offset` in the dead-letter topic.
+    pub place: String,
+    /// The stage or sink that refused.
+    pub stage: String,
+    /// The record's key.
+    pub key: String,
+    /// The fault's code.
+    pub fault: String,
+    /// Why, one sentence.
+    pub text: String,
+    /// Where the refused record stands.
+    pub origin: String,
+    /// The refused value.
+    pub value: String,
+    /// What a person decided; empty: nothing yet.
+    pub decided: &'static str,
+}
+
+/// A dead letter as a line shows it.
+#[must_use]
+pub fn letter(row: LetterRow) -> LetterLine {
+    let decided = row.decided.map_or("", |command| match command.what {
+        CommandKind::Drop => "dropped",
+        _ => "replayed",
+    });
+    let record: Record = row.record.into();
+    let says = |name| cut(plain(record.headers.get_str(name).unwrap_or("-")));
+    LetterLine {
+        time: time(WallTime(record.timestamp_ms)),
+        place: format!("{}/{}", record.partition, record.offset),
+        stage: says(header::STAGE),
+        key: record.key.as_deref().map_or_else(|| "-".to_owned(), short),
+        fault: says(header::FAULT),
+        text: says(header::FAULT_TEXT),
+        origin: says(header::ORIGIN),
+        value: record.value.as_deref().map_or_else(|| "null".to_owned(), short),
+        decided,
+    }
+}
+
+/// A step of a record's way as a line shows it: texts without control characters, none of them long.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StepLine {
+    /// When, by the log.
+    pub time: String,
+    /// The stage that wrote it; empty: it came from outside.
+    pub by: String,
+    /// What.
+    pub what: String,
+}
+
+/// A step of a record's way as a line shows it.
+#[must_use]
+pub fn step(step: StepRow) -> StepLine {
+    let what = match step.what {
+        What::Record(row) => {
+            let record: Record = row.into();
+            let kind = record.headers.get_str(header::TYPE).unwrap_or("-").to_owned();
+            let fault = record.headers.get_str(header::FAULT_TEXT);
+            let fault = fault.map_or_else(String::new, |text| format!("  refused: {text}"));
+            let key = record.key.as_deref().map_or_else(|| "-".to_owned(), short);
+            format!("record {}  {kind}  {key}{fault}", record.origin())
+        }
+        What::State { store, key, value } => {
+            let done = if value.is_some() { "kept" } else { "forgotten" };
+            format!("state {store}  {}  {done}", short(&key.0))
+        }
+        What::Row { sink, table, key, written } => {
+            let done = if written { "written" } else { "waits" };
+            format!("row of {table}  {}  {done} by {sink}", cut(key))
+        }
+    };
+    StepLine {
+        time: time(WallTime(step.at_ms)),
+        by: plain(&step.by.unwrap_or_default()),
+        what: plain(&what),
+    }
+}
+
+/// A text, cut if it is long.
+fn cut(text: String) -> String {
+    match text.char_indices().nth(VALUE_MAX) {
+        Some((at, _)) => format!("{}… ({} bytes)", &text[..at], text.len()),
+        None => text,
+    }
+}
+
 /// A record as one JSON object.
 #[must_use]
 pub fn json(record: &Record) -> Value {
@@ -146,6 +244,15 @@ mod tests {
         assert_eq!(shown["headers"]["x"]["hex"], "ff");
         assert_eq!(json(&record(b"\xff"))["value"]["hex"], "ff");
         assert_eq!(json(&record(b"plain"))["value"], "plain");
+    }
+
+    #[test]
+    fn a_long_text_is_cut_between_characters() {
+        let text = "é".repeat(VALUE_MAX + 1);
+        let shown = cut(text.clone());
+        assert!(shown.ends_with(&format!("é… ({} bytes)", text.len())), "{shown}");
+        assert_eq!(shown.chars().filter(|c| *c == 'é').count(), VALUE_MAX);
+        assert_eq!(cut("é".repeat(VALUE_MAX)), "é".repeat(VALUE_MAX));
     }
 
     #[test]

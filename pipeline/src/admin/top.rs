@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Stop, View,
+    file::FileRow,
     halt::paused,
     lag::{Lag, LagRow, lag},
 };
@@ -38,6 +39,9 @@ pub struct TopRow {
     pub commits: u64,
     /// Dead letters.
     pub dead_letters: u64,
+    /// Of a source that reads a file: how far it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<FileRow>,
 }
 
 /// Looks at all stages and sinks, in the spec's order.
@@ -64,6 +68,7 @@ pub fn top(view: &View) -> Result<Vec<TopRow>, Stop> {
                 restoring: here.clone().filter(|here| here.restoring).count() as u64,
                 lag: rows.iter().map(|row| row.lag).sum(),
                 effects: here.map(|here| here.effects as u64).sum(),
+                file: rows.iter().find_map(|row| row.file.clone()),
                 ..TopRow::default()
             };
             if let Some(counts) = &counts {

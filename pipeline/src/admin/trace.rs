@@ -31,6 +31,8 @@ pub const STEPS_MAX: usize = 10_000;
 /// Readings of all topics until nothing new is found: as many as there are turns in a pipeline whose
 /// stages lead back to earlier topics.
 const ROUNDS_MAX: usize = 8;
+/// Records between two signs of life, with which who asks can end a search that takes too long.
+const BEAT_EVERY: u64 = 2_000;
 /// Characters of the shortest name that is looked for in keys and values of state.
 const NAME_MIN: usize = 6;
 
@@ -176,7 +178,7 @@ pub fn trace(view: &View, ask: &Trace, tell: &mut Tell<'_>) -> Result<(), Stop> 
             what: What::Record(record.into()),
         });
     }
-    changes(view, &names, &mut steps)?;
+    changes(view, &names, &mut steps, tell)?;
     // Of one transaction: what was read, what was kept, what was written, what it makes.
     steps.sort_by_key(|step| {
         let rank = match step.what {
@@ -238,7 +240,7 @@ fn each(
     let mut read = 0_u64;
     scan(view, topic, &mut |record| {
         read += 1;
-        if read.is_multiple_of(50_000) {
+        if read.is_multiple_of(BEAT_EVERY) {
             tell(Answer::Beat)?;
         }
         hear(record)
@@ -295,13 +297,18 @@ fn rows(sinks: &[(&SinkPlan, BTreeMap<Partition, NextOffset>)], record: &Record)
 }
 
 /// What the changelogs still hold of the way.
-fn changes(view: &View, names: &Names, steps: &mut Vec<StepRow>) -> Result<(), Stop> {
+fn changes(
+    view: &View,
+    names: &Names,
+    steps: &mut Vec<StepRow>,
+    tell: &mut Tell<'_>,
+) -> Result<(), Stop> {
     for (stage, _) in &view.plan.stages {
         if view.log.topic(&stage.changelog.name)?.is_none() {
             continue;
         }
         let changelog = view.existing(&stage.changelog.name)?;
-        each(view, &changelog, &mut |_| Ok(()), &mut |record| {
+        each(view, &changelog, tell, &mut |record| {
             let key = record.key.as_deref().unwrap_or_default();
             let Some(zero) = key.iter().position(|byte| *byte == 0) else { return Ok(()) };
             let value = record.value.as_deref().unwrap_or_default();

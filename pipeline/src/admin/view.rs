@@ -12,7 +12,7 @@ use semel_schemas::{
     codec,
     header::{self, Headers},
     record::OutRecord,
-    request::{COMMAND, Command, CommandKind},
+    request::{COMMAND, Command, CommandKind, Generation},
     time::WallTime,
     topic::{NextOffset, Partition, TopicName},
 };
@@ -175,6 +175,21 @@ impl View {
         detail: String,
         by: &str,
     ) -> Result<OutRecord, Stop> {
+        self.switch(what, target, detail, by, None)
+    }
+
+    /// As [`View::command`], of a command by which a topic took the place of another one.
+    ///
+    /// # Errors
+    /// As [`View::command`].
+    pub(super) fn switch(
+        &self,
+        what: CommandKind,
+        target: &str,
+        detail: String,
+        by: &str,
+        generation: Option<Generation>,
+    ) -> Result<OutRecord, Stop> {
         let topic = &self.plan.commands;
         let spec = self.plan.topics.iter().find(|spec| spec.name == topic.name);
         if let Some(spec) = spec
@@ -182,14 +197,15 @@ impl View {
         {
             self.log.create_topic(spec)?;
         }
-        let value =
-            Command { what, target: target.to_owned(), detail, by: by.to_owned(), at: now() };
+        let (target, by) = (target.to_owned(), by.to_owned());
+        let key = target.as_bytes().to_vec();
+        let value = Command { what, target, detail, by, at: now(), generation };
         let mut headers = Headers::new();
         headers.push(header::TYPE, COMMAND);
         Ok(OutRecord {
             topic: topic.name.clone(),
             partition: Some(Partition(0)),
-            key: Some(target.as_bytes().to_vec()),
+            key: Some(key),
             value: Some(codec::encode(&value)),
             headers,
         })

@@ -19,6 +19,7 @@ use semel::{
     },
 };
 use semel_connectors::{
+    files::{LocalFile, RecordFile},
     registry::Connectors,
     signer::Signer,
     signers::local::{LocalSigner, Readable},
@@ -172,7 +173,7 @@ pub(super) fn kafka(_: &LogSpec) -> Result<Arc<dyn Log>, Failure> {
     ))
 }
 
-/// Connects chains and signers. `devnet` stands for the in-process chain, if there is one.
+/// Connects chains, signers and files. `devnet` stands for the in-process chain, if there is one.
 pub(super) fn connectors(
     spec: &Spec,
     devnet: Option<Arc<dyn SolanaNode>>,
@@ -207,7 +208,19 @@ pub(super) fn connectors(
         };
         signers.insert(name.clone(), Arc::new(made.map_err(|e| wrong(e.to_string()))?));
     }
-    Ok(Connectors { chains, signers, ..Connectors::default() })
+    let files = files(spec)?;
+    Ok(Connectors { chains, signers, files, ..Connectors::default() })
+}
+
+/// The files of a spec, by name. None is opened: a file may come later.
+fn files(spec: &Spec) -> Result<BTreeMap<String, Arc<dyn RecordFile>>, Failure> {
+    let mut files: BTreeMap<String, Arc<dyn RecordFile>> = BTreeMap::new();
+    for (name, file) in &spec.files {
+        let made = LocalFile::new(name, file.clone())
+            .map_err(|text| Failure::Usage(format!("file `{name}`: {text}")))?;
+        files.insert(name.clone(), Arc::new(made));
+    }
+    Ok(files)
 }
 
 /// Connects and prepares the sinks of a plan, by name.

@@ -8,11 +8,7 @@ use semel::admin::{
     letters::{Decide, LetterRow, Letters, Which},
     show,
 };
-use semel_schemas::{
-    header,
-    record::Record,
-    request::{CommandKind, QuarantineAction},
-};
+use semel_schemas::request::QuarantineAction;
 
 use super::{
     Done, Failure, boot,
@@ -110,11 +106,11 @@ pub(super) fn dlq(args: &Args) -> Done {
     match &args.what {
         What::List { which, all, limit, json } => {
             let decided = *all || !which.places.is_empty();
-            let ask = Letters { which: which.which(decided), limit: *limit };
+            let ask = Letters { which: which.which(decided), limit: *limit, last: None };
             list(which, ask, |row| if *json { whole(row) } else { line(row) })
         }
         What::Show { which } => {
-            let ask = Letters { which: which.which(true), limit: None };
+            let ask = Letters { which: which.which(true), limit: None, last: None };
             list(which, ask, whole)
         }
         What::Replay { decide } => decided(decide, QuarantineAction::Replay),
@@ -131,22 +127,8 @@ fn list(which: &WhichArgs, ask: Letters, print: impl Fn(LetterRow) -> Done) -> D
 }
 
 fn line(row: LetterRow) -> Done {
-    let decided = row.decided.map_or("", |command| match command.what {
-        CommandKind::Drop => "dropped",
-        _ => "replayed",
-    });
-    let record: Record = row.record.into();
-    let says = |name| show::plain(record.headers.get_str(name).unwrap_or("-"));
-    output::line(&format!(
-        "{}  {}/{}  {}  {}  {}  {}  {decided}",
-        show::time(semel_schemas::time::WallTime(record.timestamp_ms)),
-        record.partition,
-        record.offset,
-        says(header::STAGE),
-        record.key.as_deref().map_or_else(|| "-".to_owned(), show::bytes),
-        says(header::FAULT),
-        says(header::FAULT_TEXT),
-    ))
+    let show::LetterLine { time, place, stage, key, fault, text, decided, .. } = show::letter(row);
+    output::line(&format!("{time}  {place}  {stage}  {key}  {fault}  {text}  {decided}"))
 }
 
 fn whole(row: LetterRow) -> Done {

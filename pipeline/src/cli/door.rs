@@ -9,8 +9,9 @@ use std::{
 };
 
 use semel::{
-    admin::{self, Answer, Ask, Stop, View, socket::Client},
+    admin::{self, Answer, Ask, Stop, View, repartition::in_force, socket::Client},
     folder::FolderError,
+    log::Log,
     spec::{Spec, plan::Plan},
 };
 
@@ -31,9 +32,8 @@ impl Door {
         if let Ok(client) = Client::connect(path) {
             return Ok(Self::There(client));
         }
-        let here = |log| Self::Here(Box::new(View { log, plan: Arc::new(plan), live: None }));
         if !spec.log.brokers.is_empty() {
-            return boot::kafka(&spec.log).map(here);
+            return Self::here(boot::kafka(&spec.log)?, plan);
         }
         if !path.exists() {
             return Err(Failure::Failed(format!(
@@ -44,7 +44,7 @@ impl Door {
         let deadline = Instant::now() + boot::PATIENCE;
         loop {
             match boot::folder(spec) {
-                Ok(folder) => return boot::log(&spec.log, &folder).map(here),
+                Ok(folder) => return Self::here(boot::log(&spec.log, &folder)?, plan),
                 Err(error @ FolderError::Locked { .. }) => match Client::connect(path) {
                     Ok(client) => return Ok(Self::There(client)),
                     Err(_) if Instant::now() < deadline => thread::sleep(Duration::from_millis(50)),
@@ -56,6 +56,12 @@ impl Door {
                 Err(error) => return Err(Failure::Failed(error.to_string())),
             }
         }
+    }
+
+    /// Nothing is looked at or written by a spec that the log has left behind.
+    fn here(log: Arc<dyn Log>, plan: Plan) -> Result<Self, Failure> {
+        in_force(&*log, &plan).map_err(|error| Failure::Failed(error.to_string()))?;
+        Ok(Self::Here(Box::new(View { log, plan: Arc::new(plan), live: None })))
     }
 
     /// Asks, and tells the answers as they come.

@@ -47,11 +47,18 @@ fn table(rows: &[LagRow]) -> Done {
                 row.committed.map_or_else(|| "-".to_owned(), |at| at.to_string()),
                 row.end.to_string(),
                 row.lag.to_string(),
-                row.here.as_ref().map_or_else(String::new, here),
+                last(row),
             ]
         })
         .collect();
     output::table(&["stage", "topic", "partition", "committed", "end", "lag", "here"], &cells)
+}
+
+/// What is done here, and how far a file is read.
+fn last(row: &LagRow) -> String {
+    let file = row.file.as_ref().map(ToString::to_string);
+    let said: Vec<String> = row.here.as_ref().map(here).into_iter().chain(file).collect();
+    said.join("; ")
 }
 
 fn here(here: &Here) -> String {

@@ -27,6 +27,7 @@ mod pages;
 mod produce;
 mod publish;
 mod repair;
+mod repartition;
 mod reset;
 pub(crate) mod run;
 mod serve;
@@ -90,6 +91,8 @@ enum Command {
     Resume(halt::ResumeArgs),
     /// Let a stage begin anew elsewhere with an empty state; without --yes, say what that would do
     Reset(reset::Args),
+    /// Give a stage's input and state another number of partitions; without --yes, say what that would do
+    Repartition(repartition::Args),
     /// Compare what the database holds with what was published
     Audit(audit::Args),
     /// Kill, pause and cut off processes on your Kafka and PostgreSQL, and compare what came of it
@@ -186,6 +189,7 @@ fn dispatch(command: Command) -> Done {
         Command::Pause(args) => halt::pause(&args),
         Command::Resume(args) => halt::resume(&args),
         Command::Reset(args) => reset::reset(&args),
+        Command::Repartition(args) => repartition::repartition(&args),
         Command::Audit(args) => audit::audit(&args),
         #[cfg(feature = "kafka")]
         Command::Verify(args) => verify::verify(&args),

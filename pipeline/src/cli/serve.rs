@@ -17,6 +17,10 @@ pub(super) struct Addresses {
     /// Where records are taken, instead of the spec's `ingress.listen`
     #[arg(long, value_name = "ADDRESS")]
     ingress: Option<String>,
+    /// Serve the console beside metrics also where other machines reach it: it shows what stands in
+    /// records, to everybody who asks
+    #[arg(long)]
+    console: bool,
 }
 
 #[cfg(feature = "http")]
@@ -25,7 +29,8 @@ mod with {
 
     use metrics_exporter_prometheus::PrometheusHandle;
     use semel::{
-        admin::View,
+        admin::{View, view::Live},
+        console::Console,
         http::{self, Door},
         ingress::{self, Ingress, Keys},
         spec::{IngressSpec, Spec},
@@ -44,6 +49,8 @@ mod with {
     /// Ports that are taken and not served yet; none for what is not wanted.
     pub(in crate::cli) struct Doors {
         metrics: Option<(PrometheusHandle, Door)>,
+        /// The console is served whoever reaches it.
+        console: bool,
         ingress: Option<(IngressSpec, Keys, Door)>,
     }
 
@@ -55,7 +62,15 @@ mod with {
             if let Some(listen) = &addresses.ingress {
                 ingress.listen.clone_from(listen);
             }
-            Ok(Self { metrics: open_metrics(metrics)?, ingress: open_ingress(ingress)? })
+            let console = addresses.console;
+            if console && metrics.is_empty() {
+                return Err(Failure::Usage(
+                    "the console is served where metrics are, and no address is named for them: \
+                     add `--metrics 9090`, or leave `--console` out"
+                        .to_owned(),
+                ));
+            }
+            Ok(Self { metrics: open_metrics(metrics)?, console, ingress: open_ingress(ingress)? })
         }
 
         /// Serves them. Samples are taken until what is returned is dropped.
@@ -70,7 +85,10 @@ mod with {
                 serve_ingress(spec, keys, door, running)?;
             }
             match self.metrics {
-                Some((handle, door)) => serve_metrics(handle, door, running, data).map(Some),
+                Some((handle, door)) => {
+                    let console = self.console || door.address().ip().is_loopback();
+                    serve_metrics(handle, door, console, running, data).map(Some)
+                }
                 None => Ok(None),
             }
         }
@@ -114,6 +132,7 @@ mod with {
     fn serve_metrics(
         handle: PrometheusHandle,
         door: Door,
+        console: bool,
         running: &Running,
         data: &str,
     ) -> Result<Sampler, Failure> {
@@ -131,10 +150,24 @@ mod with {
             lanes: Arc::new(running.plan.lanes()),
         };
         let address = door.address();
-        door.serve(endpoints.router())
+        let mut router = endpoints.router();
+        if console {
+            router = router.merge(Console::new(whole_view(running), address).router());
+        }
+        door.serve(router)
             .map_err(|e| Failure::Failed(format!("metrics cannot be served: {e}")))?;
         output::say(&format!("metrics and health at http://{address}"));
+        if console {
+            output::say(&format!("console at http://{address}/console"));
+        }
         Ok(sampler)
+    }
+
+    /// What this process knows, for who only looks.
+    fn whole_view(running: &Running) -> View {
+        let host = &running.host;
+        let live = Live { board: host.board.clone(), status: host.status.clone() };
+        View { log: running.log.clone(), plan: running.plan.clone(), live: Some(live) }
     }
 }
 
@@ -156,12 +189,12 @@ mod without {
         pub(in crate::cli) fn open(spec: &Spec, addresses: &Addresses) -> Result<Self, Failure> {
             let metrics = addresses.metrics.as_ref().unwrap_or(&spec.pipeline.metrics);
             let ingress = addresses.ingress.as_ref().unwrap_or(&spec.ingress.listen);
-            if metrics.is_empty() && ingress.is_empty() {
+            if metrics.is_empty() && ingress.is_empty() && !addresses.console {
                 return Ok(Self);
             }
             Err(Failure::Usage(
-                "metrics or an ingress are to be served, but this build has no HTTP: build it with \
-                 the feature `http`, or leave their addresses empty"
+                "metrics, an ingress or a console are to be served, but this build has no HTTP: \
+                 build it with the feature `http`, or leave their addresses empty"
                     .to_owned(),
             ))
         }

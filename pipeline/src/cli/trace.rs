@@ -6,7 +6,7 @@ use semel::admin::{
     Answer, Ask, show,
     trace::{StepRow, Trace, What},
 };
-use semel_schemas::{header, record::Record, time::WallTime};
+use semel_schemas::time::WallTime;
 
 use super::{
     Done, boot,
@@ -44,26 +44,8 @@ pub(super) fn trace(args: &Args) -> Done {
 /// One line: time, milliseconds since the line before, stage, what.
 fn line(step: StepRow, after: Option<u64>) -> String {
     let after = after.map_or_else(String::new, |ms| format!("+{ms} ms"));
-    let by = step.by.unwrap_or_default();
-    let what = match step.what {
-        What::Record(row) => {
-            let record: Record = row.into();
-            let kind = record.headers.get_str(header::TYPE).unwrap_or("-").to_owned();
-            let fault = record.headers.get_str(header::FAULT_TEXT);
-            let fault = fault.map_or_else(String::new, |text| format!("  refused: {text}"));
-            let key = record.key.as_deref().map_or_else(|| "-".to_owned(), show::bytes);
-            format!("record {}  {kind}  {key}{fault}", record.origin())
-        }
-        What::State { store, key, value } => {
-            let done = if value.is_some() { "kept" } else { "forgotten" };
-            format!("state {store}  {}  {done}", show::bytes(&key.0))
-        }
-        What::Row { sink, table, key, written } => {
-            let done = if written { "written" } else { "waits" };
-            format!("row of {table}  {key}  {done} by {sink}")
-        }
-    };
-    show::plain(&format!("{}  {after:>10}  {by:<12}  {what}", show::time(WallTime(step.at_ms))))
+    let show::StepLine { time, by, what } = show::step(step);
+    format!("{time}  {after:>10}  {by:<12}  {what}")
 }
 
 fn json(step: StepRow) -> serde_json::Value {

@@ -17,11 +17,11 @@ use serde::{Deserialize, Serialize};
 use super::overlay::Overlay;
 
 /// `attempt 8 BE` → [`Pending`].
-const PENDING: &str = "_effects";
+pub(crate) const PENDING: &str = "_effects";
 /// `operator 1 | id` → attempt 8 BE.
-const BY_ID: &str = "_effect_attempt";
+pub(crate) const BY_ID: &str = "_effect_attempt";
 /// `length of the ordering key 4 BE | ordering key | attempt 8 BE` → nothing.
-const BY_ORDER: &str = "_effect_order";
+pub(crate) const BY_ORDER: &str = "_effect_order";
 
 /// Only for [`Sabotage::StaleAttemptCounts`]: `attempt 8 BE` → [`Pending`] of what is no more.
 const GONE: &str = "_effects_gone";

@@ -20,9 +20,9 @@ use serde::{Deserialize, Serialize};
 use super::{dead_letter, task::Task, topology::OnFault};
 
 /// `key` → [`Held`].
-const HELD: &str = "_quarantine";
+pub(crate) const HELD: &str = "_quarantine";
 /// `key length 4 BE | key | place 8 BE` → [`Waiting`]. Place 0 is the record at fault.
-const QUEUE: &str = "_quarantine_queue";
+pub(crate) const QUEUE: &str = "_quarantine_queue";
 
 /// Bytes of the longest place in the queue: what the local store takes, less the store's name.
 const KEY_LONGEST: usize = crate::state::KEY_MAX - 64;
@@ -160,6 +160,14 @@ fn held(task: &Task, key: &[u8]) -> Option<Held> {
 fn queue_key(key: &[u8], place: u64) -> Vec<u8> {
     let length = u32::try_from(key.len()).unwrap_or(u32::MAX);
     [&length.to_be_bytes()[..], key, &place.to_be_bytes()[..]].concat()
+}
+
+/// The quarantined key in a key of the queue; `None` if it is none.
+#[must_use]
+pub(crate) fn key_in_queue(place: &[u8]) -> Option<&[u8]> {
+    let (length, rest) = place.split_first_chunk()?;
+    let (key, _) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+    Some(key)
 }
 
 /// Lets a record wait; `false` if it is too large for the changelog or its key for the store: then

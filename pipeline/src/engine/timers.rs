@@ -8,9 +8,9 @@ use semel_operators::operator::{Clock, StateView, TimerKey};
 use super::overlay::Overlay;
 
 /// `clock 1 | due 8 BE | operator 1 | name` → payload.
-const BY_DUE: &str = "_timers";
+pub(crate) const BY_DUE: &str = "_timers";
 /// `operator 1 | clock 1 | name` → due 8 BE.
-const BY_NAME: &str = "_timer_due";
+pub(crate) const BY_NAME: &str = "_timer_due";
 
 /// A timer that is due.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +31,14 @@ fn clock_byte(clock: Clock) -> u8 {
         Clock::Complete => 1,
         Clock::Finalized => 2,
     }
+}
+
+/// The timer of a pair of the store by due time; `None` if it is none.
+#[must_use]
+pub(crate) fn read(key: &[u8], payload: Vec<u8>) -> Option<Due> {
+    let clocks = [Clock::Wall, Clock::Complete, Clock::Finalized];
+    let clock = clocks.into_iter().find(|clock| key.first() == Some(&clock_byte(*clock)))?;
+    parse(clock, key, payload)
 }
 
 fn due_key(operator: u8, key: &TimerKey, at: u64) -> Vec<u8> {

@@ -121,8 +121,8 @@ mod tests {
 
     fn said(what: CommandKind, target: &str) -> Record {
         let by = "ann@here".to_owned();
-        let value =
-            Command { what, target: target.into(), detail: String::new(), by, at: WallTime(0) };
+        let (target, detail, at) = (target.into(), String::new(), WallTime(0));
+        let value = Command { what, target, detail, by, at, generation: None };
         let mut headers = Headers::new();
         headers.push(header::TYPE, COMMAND);
         Record {

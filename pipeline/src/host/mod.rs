@@ -30,6 +30,7 @@ use tokio::runtime::Handle;
 
 use self::worker::{SinkWorker, StageWorker, Worker};
 use crate::{
+    admin::repartition::in_force,
     engine::{counts::Board, lane::Stores, pace::Pace, status::Status},
     log::{Log, LogError, MemberSpec},
     spec::plan::Plan,
@@ -104,8 +105,10 @@ impl Stores for DiskStores {
 /// Creates the topics of a plan that are missing.
 ///
 /// # Errors
-/// [`LogError`]; nothing that exists is changed.
+/// [`LogError`]; nothing that exists is changed, and nothing is created where the log has another
+/// generation of a topic.
 pub fn create_topics(log: &dyn Log, plan: &Plan) -> Result<(), LogError> {
+    in_force(log, plan)?;
     for topic in &plan.topics {
         log.create_topic(topic)?;
     }

@@ -446,7 +446,8 @@ pub enum LogError {
     /// It exists with other settings.
     #[error(
         "topic `{topic}` exists with {found}, but the pipeline needs {wanted}: change the spec to \
-         what is there, or give the pipeline another name"
+         what is there (`semel repartition` gives a stage's input other partitions), or give the \
+         pipeline another name"
     )]
     TopicDiffers {
         /// Topic.

@@ -181,7 +181,8 @@ impl Asks {
     #[must_use]
     pub const fn of(effect: &Effect) -> Self {
         match effect {
-            Effect::FetchSolana { .. } => Self::Blocks,
+            // A source's next piece, of whichever kind.
+            Effect::FetchSolana { .. } | Effect::ReadFile { .. } => Self::Blocks,
             Effect::SolanaAccount { .. } => Self::Account,
             Effect::SolanaPrepare { .. } => Self::Prepare,
             Effect::Sign { .. } => Self::Sign,

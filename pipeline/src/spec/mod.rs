@@ -2,20 +2,21 @@
 //!
 //! `mod` the file's shape · `parse` text → shape, with line numbers and the nearest known key ·
 //! `operators` the registry of operators · `plan` shape → topology, with all wiring checked ·
-//! `advice` what is seldom meant.
+//! `advice` what is seldom meant · `generation` names of topics that were repartitioned.
 //! May not live here: connections (a spec is checked without any).
 //!
 //! The same file runs on the embedded log and on Kafka; what differs between places comes from the
 //! environment by `${NAME}` or `${NAME:-default}` in the text.
 
 pub mod advice;
+pub mod generation;
 pub mod operators;
 pub mod parse;
 pub mod plan;
 
 use std::collections::BTreeMap;
 
-use semel_connectors::sinks::mapping::TableSpec;
+use semel_connectors::{files::FileSpec, sinks::mapping::TableSpec};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -40,6 +41,9 @@ pub struct Spec {
     /// Signers, by name.
     #[serde(default)]
     pub signers: BTreeMap<String, SignerSpec>,
+    /// Files of records, by name: the operator `file_source` reads them.
+    #[serde(default)]
+    pub files: BTreeMap<String, FileSpec>,
     /// Sources: stages that read a control topic of one partition of their own.
     #[serde(default)]
     pub source: Vec<StageSpec>,
@@ -130,6 +134,10 @@ pub struct TopicToml {
     /// Number of partitions.
     #[serde(default)]
     pub partitions: Option<u32>,
+    /// Which generation of the topic it is, counted from 1; `semel repartition` makes the next one,
+    /// and says when to write it here.
+    #[serde(default)]
+    pub generation: Option<u32>,
     /// Milliseconds that records are kept; none: for ever.
     #[serde(default)]
     pub retention_ms: Option<u64>,

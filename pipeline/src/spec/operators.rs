@@ -77,6 +77,7 @@ impl Registry {
             .with("batch", o::batch::Batch::new)
             .with("dedupe", o::dedupe::Dedupe::new)
             .with("epoch_batch", o::epoch_batch::EpochBatch::new)
+            .with("file_source", o::file_source::FileSource::new)
             .with("merkle", o::merkle_root::MerkleRoot::new)
             .with("nonce_order", o::nonce_order::NonceOrder::new)
             .with("settle_solana", o::settle_solana::SettleSolana::new)
@@ -159,5 +160,46 @@ impl Make<'_> {
         })?;
         let operator = new(settings).map_err(|text| self.source.error_at(self.at, text))?;
         Ok(Arc::new(operator))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::{super::plan::Plan, *};
+    use crate::spec::parse::parse;
+
+    const PAGE: &str = include_str!("../../../docs/operators.md");
+
+    /// The settings that an operator knows, as it tells who names one that it does not know.
+    fn known(operator: &str) -> BTreeSet<String> {
+        let text = format!(
+            "[pipeline]\nname = \"a\"\n[[stage]]\nname = \"s\"\ninput = \"i\"\n\
+             [[stage.operators]]\nuse = \"{operator}\"\nQQQQQQQQQQQQ = 1\n"
+        );
+        let (spec, source) = parse("p.toml", &text, &|_: &str| None).unwrap();
+        let errors = Plan::new(&spec, &source).unwrap_err();
+        let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        let list = texts.iter().find_map(|text| text.split_once("known here are "));
+        let (_, list) = list.unwrap_or_else(|| panic!("{operator}: {texts:?}"));
+        list.split(", ").map(str::to_owned).collect()
+    }
+
+    /// The settings of an operator's section of the page: first cells in backquotes.
+    fn told(operator: &str) -> BTreeSet<String> {
+        let (_, section) = PAGE.split_once(&format!("\n## `{operator}`\n")).unwrap();
+        let section = section.split("\n## ").next().unwrap();
+        let cells = section.lines().filter_map(|line| line.strip_prefix("| `"));
+        cells.filter_map(|rest| Some(rest.split_once('`')?.0.to_owned())).collect()
+    }
+
+    #[test]
+    fn the_page_of_operators_names_each_setting_and_no_other() {
+        for operator in Registry::standard().names() {
+            assert_eq!(told(operator), known(operator), "docs/operators.md, `{operator}`");
+        }
+        let sections = PAGE.matches("\n## `").count();
+        assert_eq!(sections, Registry::standard().names().count());
     }
 }

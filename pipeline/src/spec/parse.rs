@@ -144,6 +144,8 @@ pub fn unknown_key(message: &str) -> Option<(String, Vec<String>)> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn error(text: &str) -> String {
@@ -181,5 +183,41 @@ mod tests {
         assert_eq!(substitute("f", text, &lookup).unwrap(), "# ${NO}\na = \"xy\"\n");
         let evil = |_: &str| Some("a\"\nb".to_owned());
         assert!(substitute("f", text, &evil).is_err());
+    }
+
+    const PAGE: &str = include_str!("../../../docs/spec.md");
+
+    /// The first cells in backquotes of a section of the page.
+    fn told(section: &str) -> BTreeSet<String> {
+        let (_, rest) = PAGE.split_once(&format!("\n## `{section}`\n")).unwrap();
+        let section = rest.split("\n## ").next().unwrap();
+        let cells = section.lines().filter_map(|line| line.strip_prefix("| `"));
+        cells.filter_map(|rest| Some(rest.split_once('`')?.0.to_owned())).collect()
+    }
+
+    #[test]
+    fn the_page_about_specs_names_each_key_and_no_other() {
+        for (section, text) in [
+            ("[pipeline]", "[pipeline]"),
+            ("[log]", "[log]"),
+            ("[ingress]", "[ingress]"),
+            ("[topics.NAME]", "[topics.a]"),
+            ("[chains.NAME]", "[chains.a]"),
+            ("[signers.NAME]", "[signers.a]"),
+            ("[files.NAME]", "[files.a]"),
+            ("[[stage]]", "[[stage]]"),
+            ("[[sink]]", "[[sink]]"),
+            ("[[sink.tables]]", "[[sink]]\n[[sink.tables]]"),
+        ] {
+            let text = error(&format!("{text}\nQQQQQQQQQQQQQQQQQQQQQQQQ = 1\n"));
+            let (_, known) = text.split_once("known here are ").unwrap_or_else(|| panic!("{text}"));
+            let known: BTreeSet<String> = known.split(", ").map(str::to_owned).collect();
+            assert_eq!(told(section), known, "docs/spec.md, `{section}`");
+        }
+        let example = include_str!("../cli/new/pipeline.toml").replace("NAME", "orders");
+        assert!(
+            PAGE.contains(&format!("```toml\n{example}```")),
+            "docs/spec.md has another example"
+        );
     }
 }

@@ -10,7 +10,7 @@ use semel_schemas::{progress::PROGRESS, topic::TopicName};
 use toml::Spanned;
 
 use super::{
-    OnFaultSpec, Spec, StageSpec,
+    OnFaultSpec, Spec, StageSpec, generation,
     operators::Registry,
     parse::{Source, SpecError},
 };
@@ -93,7 +93,11 @@ impl Plan {
     #[must_use]
     pub fn topic(&self, short: &str) -> Option<&TopicSpec> {
         let full = format!("{}.{short}", self.name);
-        self.topics.iter().find(|topic| topic.name.as_str() == full || topic.name.as_str() == short)
+        self.topics.iter().find(|topic| {
+            let name = topic.name.as_str();
+            let (base, _) = generation::split(name);
+            [name, base].iter().any(|known| *known == full || *known == short)
+        })
     }
 }
 
@@ -138,6 +142,7 @@ impl Builder<'_> {
             .collect();
         let sinks = self.sinks(&dead_letter, &all);
         self.check_topics_used();
+        self.check_files();
         let topics = self.topics.values().cloned().collect();
         Some(Plan { name, stages, sinks, topics, commands, dead_letter })
     }
@@ -191,8 +196,25 @@ impl Builder<'_> {
     }
 
     fn topic(&mut self, short: &Spanned<String>) -> Option<TopicRef> {
-        let name = self.full_name(short)?;
+        let full = self.full_name(short)?;
+        if generation::split(full.as_str()).1 > 1 {
+            let text = format!(
+                "`{}` is the name of a generation: name the topic, and say `generation` under \
+                 [topics]",
+                short.get_ref()
+            );
+            self.error(short, text);
+            return None;
+        }
         let settings = self.spec.topics.get(short.get_ref()).cloned().unwrap_or_default();
+        let number = settings.generation.unwrap_or(1);
+        if number == 0 {
+            let text = format!("generations of topic `{}` are counted from 1", short.get_ref());
+            self.error(short, text);
+            return None;
+        }
+        let named = Spanned::new(short.span(), generation::named(short.get_ref(), number));
+        let name = self.full_name(&named)?;
         let partitions = settings.partitions.unwrap_or(self.spec.pipeline.partitions);
         if partitions == 0 {
             self.error(short, format!("topic `{}` needs at least 1 partition", short.get_ref()));
@@ -256,7 +278,10 @@ impl Builder<'_> {
             .filter(|t| inputs.contains(t.get_ref().as_str()) && Some(t.get_ref().as_str()) != own)
             .filter_map(|t| self.topic(t))
             .collect();
-        let changelog = Spanned::new(stage.name.span(), format!("{name}.state"));
+        // The state is as old as the topic whose records it holds.
+        let (_, number) = generation::split(input.name.as_str());
+        let changelog = generation::named(&format!("{name}.state"), number);
+        let changelog = Spanned::new(stage.name.span(), changelog);
         let changelog = self.full_name(&changelog)?;
         let cleanup = Cleanup::Compact { tombstone_ms: TOMBSTONE_MS };
         let changelog = self.enter(changelog, input.partitions, cleanup, None);
@@ -383,10 +408,19 @@ impl Builder<'_> {
         plans
     }
 
+    fn check_files(&mut self) {
+        for (name, file) in &self.spec.files {
+            if let Err(text) = file.check() {
+                let at = self.source.text.find(&format!("[files.{name}]")).unwrap_or(0);
+                self.errors.push(self.source.error_at(at, format!("file `{name}`: {text}")));
+            }
+        }
+    }
+
     fn check_topics_used(&mut self) {
         for short in self.spec.topics.keys() {
             let full = format!("{}.{short}", self.spec.pipeline.name.get_ref());
-            if !self.topics.keys().any(|name| name.as_str() == full) {
+            if !self.topics.keys().any(|name| generation::split(name.as_str()).0 == full) {
                 let at = self.source.text.find("[topics").unwrap_or(0);
                 let text = format!("topic `{short}` is read and written by no stage and no sink");
                 self.errors.push(self.source.error_at_key(at, short, text));

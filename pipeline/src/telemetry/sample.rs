@@ -16,6 +16,7 @@ use std::{
 use semel_schemas::topic::{NextOffset, Partition, TopicName};
 
 use crate::{
+    admin::{View, file},
     engine::status::{Status, TaskStatus},
     log::{Isolation, Log, LogError, Reader},
     spec::plan::Plan,
@@ -80,6 +81,9 @@ fn sample(sampled: &Sampled, reader: &mut Option<Box<dyn Reader>>) {
     metrics::gauge!("semel_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     let topics = topics(&sampled.plan);
     for (stage, tasks) in sampled.status.read().into_values() {
+        if !tasks.is_empty() {
+            look_at_file(sampled, &stage);
+        }
         for (partition, task) in tasks {
             look(&stage, partition, &task);
             let Some(topic) = topics.get(&stage).filter(|_| !task.restoring) else { continue };
@@ -95,6 +99,26 @@ fn sample(sampled: &Sampled, reader: &mut Option<Box<dyn Reader>>) {
     metrics::gauge!("semel_state_bytes").set(real(disk(&sampled.data)));
     if let Some(bytes) = resident() {
         metrics::gauge!("semel_resident_bytes").set(real(bytes));
+    }
+}
+
+/// How far a source is in its file, if it reads one.
+fn look_at_file(sampled: &Sampled, name: &str) {
+    let Some((stage, _)) = sampled.plan.stages.iter().find(|(stage, _)| stage.name == name) else {
+        return;
+    };
+    let view = View { log: sampled.log.clone(), plan: sampled.plan.clone(), live: None };
+    match file::of(&view, stage) {
+        Ok(Some(row)) => {
+            metrics::gauge!("semel_file_read_bytes", "stage" => name.to_owned())
+                .set(real(row.bytes_read));
+            metrics::gauge!("semel_file_size_bytes", "stage" => name.to_owned())
+                .set(real(row.bytes_total));
+        }
+        Ok(None) => {}
+        Err(stop) => {
+            tracing::debug!(error = %stop.sentence(), stage = name, "its file cannot be asked");
+        }
     }
 }
 

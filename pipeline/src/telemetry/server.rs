@@ -2,7 +2,7 @@
 //! `/health/ready` for an orchestrator, `/health` for a person.
 //!
 //! May not live here: anything that changes something, or that must not be seen by everybody who
-//! reaches the address. Invariant: no answer waits for the log or for a database.
+//! reaches the address (what stands in records: `console`, beside it). Invariant: no answer waits for the log or for a database.
 
 use std::{sync::Arc, time::Duration};
 

@@ -168,6 +168,18 @@ pub const METRICS: &[Metric] = &[
     gauge("semel_state_bytes", "bytes", &[], "Local state and embedded log on this disk."),
     gauge("semel_resident_bytes", "bytes", &[], "Memory of the process that is resident."),
     gauge("semel_build_info", "1", &["version"], "1, with the version of this build."),
+    gauge(
+        "semel_file_read_bytes",
+        "bytes",
+        STAGE,
+        "Bytes of its file that a source of this process has read.",
+    ),
+    gauge(
+        "semel_file_size_bytes",
+        "bytes",
+        STAGE,
+        "Size of the file that a source of this process reads.",
+    ),
 ];
 
 #[cfg(test)]

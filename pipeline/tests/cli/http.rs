@@ -2,64 +2,18 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{Read as _, Write as _},
     net::TcpStream,
-    path::Path,
-    process::{Child, Command},
-    sync::mpsc,
     time::Duration,
 };
 
 use super::{
-    begin,
-    look::{SPEC, claim, semel, until},
+    look::{SPEC, Told, claim, semel, until},
     run, says,
 };
 
-/// A process with its standard error, line by line.
-struct Told {
-    child: Child,
-    lines: mpsc::Receiver<String>,
-}
-
-impl Told {
-    fn begin(folder: &Path, args: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut child = begin(folder, args, variables);
-        let (tell, lines) = mpsc::channel();
-        let errors = BufReader::new(child.stderr.take().unwrap());
-        std::thread::spawn(move || errors.lines().try_for_each(|line| tell.send(line.unwrap())));
-        Self { child, lines }
-    }
-
-    /// The rest of the first line that has this text in it.
-    fn after(&self, text: &str) -> String {
-        let mut heard = Vec::new();
-        loop {
-            let line = self.lines.recv_timeout(Duration::from_secs(240));
-            let line = line.unwrap_or_else(|_| panic!("`{text}` is not among {heard:#?}"));
-            if let Some((_, rest)) = line.split_once(text) {
-                return rest.to_owned();
-            }
-            heard.push(line);
-        }
-    }
-
-    fn stop(mut self) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-        assert!(self.child.wait().unwrap().success());
-    }
-}
-
-impl Drop for Told {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
-
 /// Status and body of one request.
-fn ask(address: &str, head: &str, body: &[u8]) -> (u16, String) {
+pub(super) fn ask(address: &str, head: &str, body: &[u8]) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(240))).unwrap();
     let head = format!(
@@ -74,7 +28,7 @@ fn ask(address: &str, head: &str, body: &[u8]) -> (u16, String) {
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
-fn get(address: &str, path: &str) -> (u16, String) {
+pub(super) fn get(address: &str, path: &str) -> (u16, String) {
     ask(address, &format!("GET {path} HTTP/1.1"), b"")
 }
 

@@ -4,10 +4,12 @@
 //! The pipeline is one stage that takes each claim once; it needs no chain and no database.
 
 use std::{
+    cell::Cell,
     fs,
-    io::Write as _,
+    io::{BufRead as _, BufReader, Write as _},
     path::Path,
     process::{Child, Command, Stdio},
+    sync::mpsc,
     time::{Duration, Instant},
 };
 
@@ -43,6 +45,67 @@ pub(super) fn running() -> (tempfile::TempDir, Child) {
     let child = begin(folder.path(), &["run", "toy.toml"], &[]);
     until(240, "the socket", || folder.path().join("data/admin.sock").exists());
     (folder, child)
+}
+
+/// Said once a process is up: from then on a signal ends it as it should.
+const UP: &str = "SIGTERM or Ctrl-C ends it";
+
+/// A process with its standard error, line by line.
+pub(super) struct Told {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+    is_up: Cell<bool>,
+}
+
+impl Told {
+    pub(super) fn begin(folder: &Path, args: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut child = begin(folder, args, variables);
+        let (tell, lines) = mpsc::channel();
+        let errors = BufReader::new(child.stderr.take().unwrap());
+        std::thread::spawn(move || errors.lines().try_for_each(|line| tell.send(line.unwrap())));
+        Self { child, lines, is_up: Cell::new(false) }
+    }
+
+    /// Begins `run toy.toml`, and waits until it is up: a socket may be there from the process before.
+    pub(super) fn toy(folder: &Path) -> Self {
+        let told = Self::begin(folder, &["run", "toy.toml"], &[]);
+        told.up();
+        told
+    }
+
+    /// The rest of the first line that has this text in it.
+    pub(super) fn after(&self, text: &str) -> String {
+        let mut heard = Vec::new();
+        loop {
+            let line = self.lines.recv_timeout(Duration::from_secs(240));
+            let line = line.unwrap_or_else(|_| panic!("`{text}` is not among {heard:#?}"));
+            self.is_up.set(self.is_up.get() || line.contains(UP));
+            if let Some((_, rest)) = line.split_once(text) {
+                return rest.to_owned();
+            }
+            heard.push(line);
+        }
+    }
+
+    fn up(&self) {
+        if !self.is_up.get() {
+            self.after(UP);
+        }
+    }
+
+    pub(super) fn stop(mut self) {
+        self.up();
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
 }
 
 pub(super) fn until(limit: u64, what: &str, mut holds: impl FnMut() -> bool) {

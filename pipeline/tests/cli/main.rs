@@ -6,11 +6,15 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, and nothing but tests")]
 
 #[cfg(feature = "http")]
+mod console;
+mod file;
+#[cfg(feature = "http")]
 mod http;
 mod look;
 mod make;
 mod mend;
 mod pages;
+mod repartition;
 mod reset;
 mod sim;
 

@@ -79,3 +79,12 @@ fn the_cases_of_the_spec_that_ships_hold() {
     assert_eq!(tested.code, Some(0), "{}{}", tested.out, tested.err);
     assert!(tested.out.ends_with("5 cases hold, 0 fail\n"), "{}", tested.out);
 }
+
+#[test]
+fn the_cases_of_the_spec_that_loads_a_file_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = SPEC.replace("attention-oracle", "back-load");
+    let tested = semel(folder.path(), &["test", &spec]);
+    assert_eq!(tested.code, Some(0), "{}{}", tested.out, tested.err);
+    assert!(tested.out.ends_with("3 cases hold, 0 fail\n"), "{}", tested.out);
+}

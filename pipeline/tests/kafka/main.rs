@@ -11,6 +11,8 @@
 mod conformance;
 mod harness;
 mod probes;
+mod process;
+mod repartition;
 mod reset;
 mod secured;
 mod traps;

@@ -1,16 +1,12 @@
 //! A stage that begins anew on a real broker: refused while a process of another folder runs it, done once
 //! that one has ended.
 
-use std::{
-    fs,
-    path::Path,
-    process::{Child, Command, Output, Stdio},
-    time::{Duration, Instant},
+use std::{fs, path::Path};
+
+use crate::{
+    harness::brokers,
+    process::{begin, semel, stop, unique, until},
 };
-
-use crate::harness::brokers;
-
-const SEMEL: &str = env!("CARGO_BIN_EXE_semel");
 
 fn spec(name: &str) -> String {
     format!(
@@ -41,34 +37,6 @@ window_slots = 100
     )
 }
 
-fn semel(folder: &Path, args: &[&str]) -> Output {
-    Command::new(SEMEL).args(args).current_dir(folder).output().expect("the command starts")
-}
-
-fn begin(folder: &Path) -> Child {
-    Command::new(SEMEL)
-        .args(["run", "p.toml"])
-        .current_dir(folder)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the command starts")
-}
-
-fn stop(mut child: Child) {
-    let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill").success());
-    assert!(child.wait().expect("it ends").success());
-}
-
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(240);
-    while !holds() {
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(200));
-    }
-}
-
 fn out(folder: &Path) -> usize {
     let read = semel(folder, &["consume", "p.toml", "out", "--type", "event"]);
     String::from_utf8_lossy(&read.stdout).lines().count()
@@ -78,15 +46,11 @@ fn out(folder: &Path) -> usize {
 fn a_stage_begins_anew_once_no_process_runs_it() {
     let (running, other) =
         (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
-    let unique = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .expect("a clock")
-        .as_nanos();
+    let name = unique("reset");
     for folder in [&running, &other] {
-        fs::write(folder.path().join("p.toml"), spec(&format!("reset-{unique}"))).expect("written");
+        fs::write(folder.path().join("p.toml"), spec(&name)).expect("written");
     }
     let child = begin(running.path());
-    until("the process", || running.path().join("data/admin.sock").exists());
     for id in ["a", "b", "a"] {
         let value = format!("{{\"id\":\"{id}\",\"slot\":1}}");
         let args = ["produce", "p.toml", "in", "--key", id, &value];

@@ -220,7 +220,9 @@ impl World {
                 }
                 self.chain.status(signature, lag, *min_context_slot)
             }
-            Effect::FetchSolana { .. } => panic!("this operator fetches nothing"),
+            Effect::FetchSolana { .. } | Effect::ReadFile { .. } => {
+                panic!("this operator fetches nothing")
+            }
         }
     }
 

@@ -269,16 +269,16 @@ fn perform(view: &View, stage: &Stage, ask: &Reset) -> Result<Vec<ResetRow>, Sto
 }
 
 /// The group of a stage or a sink.
-struct Group<'a> {
-    pipeline: &'a str,
-    name: &'a str,
-    group: &'a str,
-    topic: &'a TopicRef,
+pub(super) struct Group<'a> {
+    pub(super) pipeline: &'a str,
+    pub(super) name: &'a str,
+    pub(super) group: &'a str,
+    pub(super) topic: &'a TopicRef,
 }
 
 impl Group<'_> {
     /// Does something while every partition of the group is ours.
-    fn hold<T>(
+    pub(super) fn hold<T>(
         &self,
         view: &View,
         what: impl FnOnce(&mut dyn Member) -> Result<T, Stop>,
@@ -367,6 +367,7 @@ fn write(
         waiting: 0,
         held_keys: 0,
         bearer: None,
+        moved: kept.and_then(|meta| meta.moved.clone()),
     };
     let own = full_key(META, b"");
     let state = |key: Vec<u8>, value| OutRecord {
@@ -389,10 +390,10 @@ fn write(
     for record in records {
         produce(member, record).map_err(|error| group.half(partition, &error))?;
     }
-    commit(member, (partition, next)).map_err(|error| group.half(partition, &error.text))
+    commit(member, &[(partition, next)]).map_err(|error| group.half(partition, &error.text))
 }
 
-fn produce(member: &mut dyn Member, record: OutRecord) -> Result<(), String> {
+pub(super) fn produce(member: &mut dyn Member, record: OutRecord) -> Result<(), String> {
     loop {
         match member.produce(record.clone()) {
             Ok(()) => return Ok(()),
@@ -402,10 +403,13 @@ fn produce(member: &mut dyn Member, record: OutRecord) -> Result<(), String> {
     }
 }
 
-fn commit(member: &mut dyn Member, at: (Partition, NextOffset)) -> Result<(), TxnError> {
+pub(super) fn commit(
+    member: &mut dyn Member,
+    offsets: &[(Partition, NextOffset)],
+) -> Result<(), TxnError> {
     let deadline = Instant::now() + OWN_MAX;
     loop {
-        match member.commit(&[at]) {
+        match member.commit(offsets) {
             Err(error) if error.fault == TxnFault::Retry && Instant::now() < deadline => {}
             Err(error) => {
                 // Best effort: an open transaction ends with the member, too.

@@ -67,7 +67,7 @@ pub fn reset_sink(view: &View, ask: &Reset, rows: &mut dyn OffsetRows) -> Result
                     format!("sink `{}`, partition {partition}: from {from} to {next}", sink.name);
                 let told = view.command(CommandKind::Reset, &sink.name, detail, &ask.by)?;
                 produce(member, told)
-                    .and_then(|()| commit(member, (partition, next)).map_err(|e| e.text))
+                    .and_then(|()| commit(member, &[(partition, next)]).map_err(|e| e.text))
                     .map_err(|e| group.half(partition, &e))?;
             }
             Ok(looked)

@@ -118,15 +118,16 @@ fn cells(line: &Line) -> Vec<String> {
     let row = &line.row;
     let rate = |rate: Option<f64>| rate.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.1}"));
     let state = match row {
-        TopRow { paused: true, .. } => "paused",
-        TopRow { restoring: 1.., .. } => "restoring",
-        TopRow { lag: 1.., .. } => "behind",
-        TopRow { partitions: 0, .. } => "never ran",
-        _ => "at the end",
+        TopRow { paused: true, .. } => "paused".to_owned(),
+        TopRow { restoring: 1.., .. } => "restoring".to_owned(),
+        TopRow { file: Some(file), .. } => file.short(),
+        TopRow { lag: 1.., .. } => "behind".to_owned(),
+        TopRow { partitions: 0, .. } => "never ran".to_owned(),
+        _ => "at the end".to_owned(),
     };
     vec![
         row.name.clone(),
-        state.to_owned(),
+        state,
         format!("{}/{}", row.here, row.partitions),
         rate(line.in_per_second),
         rate(line.out_per_second),

@@ -2,12 +2,13 @@
 //! out; the lane commits both with the task's next offset.
 //!
 //! Lives here: the walk of one input through the stage. May not live here: the log, clocks,
-//! threads. `mod` the task and its inputs · `steps` the operators · `firing` timers · `progress`
-//! event time.
+//! threads. `mod` the task and its inputs · `meta` what it knows of itself · `steps` the operators ·
+//! `firing` timers · `progress` event time.
 //! Invariants: an input either leaves everything it asked for, or nothing but a dead
 //! letter; the next offset is part of the state; `now` never goes back.
 
 mod firing;
+mod meta;
 mod progress;
 mod steps;
 
@@ -24,69 +25,13 @@ use semel_schemas::{
     time::WallTime,
     topic::{NextOffset, Partition, TopicId},
 };
-use serde::{Deserialize, Serialize};
 
-pub use self::firing::Fired;
-use super::{
-    counts::Counts,
-    dead_letter, effects,
-    overlay::{Overlay, full_key},
-    quarantine,
-    topology::Stage,
+pub use self::{
+    firing::Fired,
+    meta::{Meta, bearer_in},
 };
-
-/// The engine's own store: one key, [`Meta`].
-pub(crate) const META: &str = "_task";
-
-/// What a task knows of itself: a value of its state like any other.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Meta {
-    /// Where reading goes on.
-    pub next: NextOffset,
-    /// The input topic's incarnation that `next` belongs to.
-    pub topic_id: TopicId,
-    /// The task's clock: never goes back.
-    pub now: WallTime,
-    /// Counts what needs a name of its own: attempts of effects, fired timers.
-    pub sequence: u64,
-    /// Whether the operators saw [`Input::Begin`].
-    pub begun: bool,
-    /// Event time.
-    pub event_time: EventTime,
-    /// Event time as it was passed on last.
-    pub passed_on: EventTime,
-    /// Records that wait behind quarantined keys.
-    pub waiting: u32,
-    /// Quarantined keys.
-    #[serde(default)]
-    pub held_keys: u32,
-    /// The transactional id of the lane that committed this, unless it handed the task over.
-    #[serde(default)]
-    pub bearer: Option<String>,
-}
-
-impl Meta {
-    /// Takes over what steps change, which is all but topic and bearer: for each input, so without
-    /// copying texts.
-    fn follow(&mut self, other: &Self) {
-        let Self { next, now, sequence, begun, event_time, passed_on, waiting, held_keys, .. } =
-            *other;
-        (self.next, self.now, self.sequence, self.begun) = (next, now, sequence, begun);
-        (self.event_time, self.passed_on) = (event_time, passed_on);
-        (self.waiting, self.held_keys) = (waiting, held_keys);
-    }
-}
-
-/// What a record of a changelog says of the lane that wrote it, if it says anything:
-/// `Some(None)` for a lane that hands the task over.
-#[must_use]
-pub fn bearer_in(record: &Record) -> Option<Option<String>> {
-    if record.key.as_deref()? != full_key(META, b"") {
-        return None;
-    }
-    let meta: Meta = semel_schemas::codec::decode(META, record.value.as_deref()?).ok()?;
-    Some(meta.bearer)
-}
+pub(crate) use self::{meta::META, progress::PROGRESS_STORE};
+use super::{counts::Counts, dead_letter, effects, overlay::Overlay, quarantine, topology::Stage};
 
 /// What a task is given.
 #[derive(Clone, Debug)]
@@ -211,6 +156,7 @@ impl Task {
             waiting: 0,
             held_keys: 0,
             bearer: None,
+            moved: None,
         };
         let meta = state
             .get(META, b"")
@@ -220,6 +166,13 @@ impl Task {
                 "topic `{}` was recreated: the state of stage `{}` belongs to its incarnation {}, \
                  the log now has {}; give the pipeline another name to begin anew",
                 stage.input.name, stage.name, meta.topic_id.0, topic_id.0
+            ));
+        }
+        if let Some(moved) = &meta.moved {
+            return Err(format!(
+                "stage `{}` was repartitioned: its records and its state go on in topic `{moved}`; \
+                 set `generation` and `partitions` of its input under [topics] in the spec",
+                stage.name
             ));
         }
         let places =

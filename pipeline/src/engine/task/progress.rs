@@ -15,7 +15,7 @@ use semel_schemas::{
 use super::{super::topology::TopicRef, Task};
 
 /// Progress by source.
-const PROGRESS_STORE: &str = "_progress";
+pub(crate) const PROGRESS_STORE: &str = "_progress";
 
 impl Task {
     pub(super) fn progress(&mut self, envelope: &Envelope) -> Result<(), Fault> {

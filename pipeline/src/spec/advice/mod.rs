@@ -254,12 +254,15 @@ fn tables(checked: &Checked<'_>) -> Vec<SpecError> {
     hints
 }
 
-/// Chains and signers that operators name and nobody defines, or the other way round.
+/// Chains, signers and files that operators name and nobody defines, or the other way round.
 fn connections(checked: &Checked<'_>) -> Vec<SpecError> {
     let chains: Vec<&str> = checked.spec.chains.keys().map(String::as_str).collect();
     let signers: Vec<&str> = checked.spec.signers.keys().map(String::as_str).collect();
+    let files: Vec<&str> = checked.spec.files.keys().map(String::as_str).collect();
     let mut hints = Vec::new();
-    for (what, section, known) in [("chain", "chains", chains), ("signer", "signers", signers)] {
+    let all =
+        [("chain", "chains", chains), ("signer", "signers", signers), ("file", "files", files)];
+    for (what, section, known) in all {
         let mut used = BTreeSet::new();
         for table in checked.stages().flat_map(|stage| &stage.operators) {
             let Some(name) = table.get_ref().get(what).and_then(toml::Value::as_str) else {

@@ -113,6 +113,11 @@ const MISTAKES: &[Mistake] = &[
         ],
     ),
     (
+        "[[source]]",
+        "[files.legacy]\npath = \"a\"\nformat = \"csv\"\ntype = \"t\"\nkey = \"k\"\n\n[[source]]",
+        &["no operator names file `legacy`"],
+    ),
+    (
         "data = \"p-data\"",
         "data = \"/tmp/p\"",
         &["p.toml:3: the log itself is in the data folder /tmp/p"],
